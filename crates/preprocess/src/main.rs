@@ -1,0 +1,2 @@
+//! preprocess.
+fn main() {}

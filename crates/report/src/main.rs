@@ -1,0 +1,2 @@
+//! report.
+fn main() {}

@@ -1,0 +1,53 @@
+//! Every table of the project: schemas, typed rows, and the one canonical Parquet reader and writer.
+//!
+//! A table is declared once, in [`schema`]; nobody else writes Parquet.
+
+pub mod cell;
+mod id;
+mod read;
+mod row;
+pub mod schema;
+mod table;
+mod write;
+
+pub use cell::{Event, Instant, Origin, Part, Suspect, UnknownWord};
+pub use id::{INSERTED_FILE, NOT_RANKED, SampleId, shortlex};
+pub use read::{Batches, Rows, batches, read_all, rows};
+pub use row::Row;
+pub use schema::*;
+pub use table::{Column, ReadError, ReadErrorKind, Table, WriteError, WriteErrorKind};
+pub use write::{BATCH_ROWS, ROW_GROUP_ROWS, RowWriter, Writer, write_all};
+
+/// All tables, in the order of the stages that make them.
+pub static TABLES: &[&Table] = &[
+    &INTERACTIONS,
+    &ITEMS,
+    &USERS,
+    &QUERIES,
+    &JUDGMENTS,
+    &TRUTH,
+    &REJECTS,
+    &AUDIT,
+    &EVENTS,
+    &VOCABULARY,
+    &CATALOGUE,
+    &ITEM_FEATURES,
+    &USER_FEATURES,
+    &SEQUENCES,
+    &SAMPLES,
+    &REQUESTS,
+    &PLANTED,
+    &PROFILE,
+    &PREDICTIONS,
+    &TRAINING,
+    &PROBE_SAMPLES,
+    &PROBE_REQUESTS,
+    &ITEM_COUNTS,
+    &TRANSITIONS,
+    &SCORES,
+    &METHODS,
+    &METRICS,
+    &PER_REQUEST,
+    &CONCLUSIONS,
+    &MEASURED,
+];
