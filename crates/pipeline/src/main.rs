@@ -1,2 +1,2 @@
-//! pipeline.
+//! The command `touchstone`.
 fn main() {}
