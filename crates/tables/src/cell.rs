@@ -17,6 +17,50 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(pub i64);
 
+/// Text that is not an instant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not an instant, expected a date such as `2011-12-09` or `2011-12-09T12:50:00Z` (UTC where no offset is given)"
+)]
+pub struct NotAnInstant(pub String);
+
+/// Reads ISO 8601: a date, a date with a time, or a time with an offset; UTC where none is given.
+impl FromStr for Instant {
+    type Err = NotAnInstant;
+    fn from_str(text: &str) -> Result<Self, NotAnInstant> {
+        text.parse::<jiff::Timestamp>()
+            .or_else(|_| {
+                let civil: jiff::civil::DateTime = text.parse()?;
+                jiff::tz::Offset::UTC.to_timestamp(civil)
+            })
+            .map(|timestamp| Self(timestamp.as_millisecond()))
+            .map_err(|_| NotAnInstant(text.to_owned()))
+    }
+}
+
+/// Writes ISO 8601 in UTC, such as `2011-12-09T12:50:00Z`.
+impl fmt::Display for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(timestamp) => timestamp.fmt(f),
+            Err(_) => write!(f, "{} ms since 1970-01-01", self.0),
+        }
+    }
+}
+
+impl serde::Serialize for Instant {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Instant {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A value that can stand in a column.
 pub trait Cell: Sized {
     /// Collects values into an array.
@@ -413,4 +457,27 @@ pub(crate) fn is_known_word(word: &str) -> bool {
     [Event::WORDS, Part::WORDS, Origin::WORDS, Suspect::WORDS]
         .iter()
         .any(|words| words.contains(&word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_are_read_and_written_in_utc() {
+        let noon = Instant(1_323_435_000_000);
+        for text in [
+            "2011-12-09T12:50:00Z",
+            "2011-12-09T12:50",
+            "2011-12-09 12:50:00",
+            "2011-12-09T13:50:00+01:00",
+        ] {
+            assert_eq!(text.parse(), Ok(noon), "{text}");
+        }
+        assert_eq!("1970-01-02".parse(), Ok(Instant(86_400_000)));
+        assert_eq!(noon.to_string(), "2011-12-09T12:50:00Z");
+        assert_eq!(noon.to_string().parse(), Ok(noon));
+        let message = "yesterday".parse::<Instant>().unwrap_err().to_string();
+        assert!(message.contains("`yesterday`"), "{message}");
+    }
 }

@@ -10,7 +10,7 @@ pub mod schema;
 mod table;
 mod write;
 
-pub use cell::{Event, Instant, Origin, Part, Suspect, UnknownWord};
+pub use cell::{Event, Instant, NotAnInstant, Origin, Part, Suspect, UnknownWord};
 pub use id::{INSERTED_FILE, NOT_RANKED, SampleId, shortlex};
 pub use read::{Batches, Rows, batches, read_all, rows};
 pub use row::Row;
