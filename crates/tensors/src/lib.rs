@@ -1,1 +1,9 @@
-//! tensors.
+//! Numbers in bulk: sparse matrices, named tensors and their files.
+//!
+//! Files are safetensors without metadata, so that equal tensors give equal bytes.
+
+mod csr;
+mod named;
+
+pub use csr::{Csr, CsrError};
+pub use named::{TensorError, TensorErrorKind, Tensors};
