@@ -1,10 +1,34 @@
 //! Sparse matrices in compressed rows.
 
+/// What a sparse matrix can hold: 32- or 64-bit floats.
+pub trait Float: Copy + Default + PartialEq + std::fmt::Debug + sealed::Sealed {
+    /// Whether it is neither NaN nor infinite.
+    fn is_finite(self) -> bool;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+impl Float for f32 {
+    fn is_finite(self) -> bool {
+        self.is_finite()
+    }
+}
+
+impl Float for f64 {
+    fn is_finite(self) -> bool {
+        self.is_finite()
+    }
+}
+
 /// A sparse matrix: row `i` holds `indices[indptr[i]..indptr[i + 1]]` and the values beside them.
 ///
 /// Columns ascend strictly within a row and values are finite; [`Csr::check`] says so.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Csr {
+pub struct Csr<T = f32> {
     /// Number of columns.
     pub n_columns: usize,
     /// Start of each row, and the end of the last: `[n_rows + 1]`.
@@ -12,7 +36,7 @@ pub struct Csr {
     /// Columns: `[n_values]`.
     pub indices: Vec<u32>,
     /// Values: `[n_values]`.
-    pub values: Vec<f32>,
+    pub values: Vec<T>,
 }
 
 /// What makes three arrays no sparse matrix.
@@ -54,7 +78,7 @@ pub enum CsrError {
     },
 }
 
-impl Csr {
+impl<T: Float> Csr<T> {
     /// A matrix without rows.
     pub fn new(n_columns: usize) -> Self {
         Self {
@@ -74,7 +98,7 @@ impl Csr {
         rows: impl IntoIterator<Item = R>,
     ) -> Result<Self, CsrError>
     where
-        R: IntoIterator<Item = (u32, f32)>,
+        R: IntoIterator<Item = (u32, T)>,
     {
         let mut matrix = Self::new(n_columns);
         for row in rows {
@@ -88,10 +112,7 @@ impl Csr {
     /// # Errors
     /// If the columns do not ascend strictly, are out of range, or a value is not finite; the
     /// matrix is then as before.
-    pub fn push_row(
-        &mut self,
-        pairs: impl IntoIterator<Item = (u32, f32)>,
-    ) -> Result<(), CsrError> {
+    pub fn push_row(&mut self, pairs: impl IntoIterator<Item = (u32, T)>) -> Result<(), CsrError> {
         let row = self.n_rows();
         let start = self.indices.len();
         for (column, value) in pairs {
@@ -127,7 +148,7 @@ impl Csr {
     ///
     /// # Panics
     /// If there is no such row.
-    pub fn row(&self, row: usize) -> (&[u32], &[f32]) {
+    pub fn row(&self, row: usize) -> (&[u32], &[T]) {
         let range = self.range(row);
         (&self.indices[range.clone()], &self.values[range])
     }
@@ -156,7 +177,7 @@ impl Csr {
         }
         let mut next: Vec<usize> = indptr.iter().map(|&start| start as usize).collect();
         let mut indices = vec![0_u32; self.indices.len()];
-        let mut values = vec![0_f32; self.values.len()];
+        let mut values = vec![T::default(); self.values.len()];
         for row in 0..self.n_rows() {
             let (columns, row_values) = self.row(row);
             for (&column, &value) in columns.iter().zip(row_values) {
@@ -203,11 +224,11 @@ impl Csr {
     }
 }
 
-fn check_row(
+fn check_row<T: Float>(
     row: usize,
     n_columns: usize,
     columns: &[u32],
-    values: &[f32],
+    values: &[T],
 ) -> Result<(), CsrError> {
     let mut next = 0_u64;
     for (&column, &value) in columns.iter().zip(values) {

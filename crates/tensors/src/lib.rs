@@ -5,5 +5,5 @@
 mod csr;
 mod named;
 
-pub use csr::{Csr, CsrError};
+pub use csr::{Csr, CsrError, Float};
 pub use named::{TensorError, TensorErrorKind, Tensors};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, TensorView, View};
 use safetensors::{SafeTensorError, SafeTensors};
 
-use crate::csr::{Csr, CsrError};
+use crate::csr::{Csr, CsrError, Float};
 
 /// Tensors by name, in the order of their names.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -181,9 +181,6 @@ impl View for &Tensor {
     }
 }
 
-/// Parts of a sparse matrix, after its name.
-const CSR_PARTS: [&str; 4] = [".n_columns", ".indptr", ".indices", ".values"];
-
 impl Tensors {
     /// No tensors.
     pub fn new() -> Self {
@@ -334,12 +331,19 @@ impl Tensors {
     /// # Errors
     /// If the matrix is damaged or a name is taken.
     pub fn insert_csr(&mut self, name: &str, matrix: &Csr) -> Result<(), TensorError> {
-        matrix.check().map_err(|kind| error(name, kind.into()))?;
-        let [n_columns, indptr, indices, values] = CSR_PARTS.map(|part| format!("{name}{part}"));
-        self.insert_u64(&n_columns, &[1], vec![matrix.n_columns as u64])?;
-        self.insert_u64(&indptr, &[matrix.indptr.len()], matrix.indptr.clone())?;
-        self.insert_u32(&indices, &[matrix.indices.len()], matrix.indices.clone())?;
-        self.insert_f32(&values, &[matrix.values.len()], matrix.values.clone())
+        self.insert_structure(name, matrix)?;
+        let shape = [matrix.values.len()];
+        self.insert_f32(&format!("{name}.values"), &shape, matrix.values.clone())
+    }
+
+    /// As [`Tensors::insert_csr`], for 64-bit floats.
+    ///
+    /// # Errors
+    /// If the matrix is damaged or a name is taken.
+    pub fn insert_csr_f64(&mut self, name: &str, matrix: &Csr<f64>) -> Result<(), TensorError> {
+        self.insert_structure(name, matrix)?;
+        let shape = [matrix.values.len()];
+        self.insert_f64(&format!("{name}.values"), &shape, matrix.values.clone())
     }
 
     /// A sparse matrix that [`Tensors::insert_csr`] added.
@@ -347,20 +351,46 @@ impl Tensors {
     /// # Errors
     /// If a part is missing or of another type, or the parts do not fit together.
     pub fn csr(&self, name: &str) -> Result<Csr, TensorError> {
-        let [n_columns, indptr, indices, values] = CSR_PARTS.map(|part| format!("{name}{part}"));
-        let n_columns = match self.u64(&n_columns)? {
+        let values = self.f32(&format!("{name}.values"))?.to_vec();
+        self.assemble(name, values)
+    }
+
+    /// A sparse matrix that [`Tensors::insert_csr_f64`] added.
+    ///
+    /// # Errors
+    /// If a part is missing or of another type, or the parts do not fit together.
+    pub fn csr_f64(&self, name: &str) -> Result<Csr<f64>, TensorError> {
+        let values = self.f64(&format!("{name}.values"))?.to_vec();
+        self.assemble(name, values)
+    }
+
+    fn insert_structure<T: Float>(
+        &mut self,
+        name: &str,
+        matrix: &Csr<T>,
+    ) -> Result<(), TensorError> {
+        matrix.check().map_err(|kind| error(name, kind.into()))?;
+        let n_columns = vec![matrix.n_columns as u64];
+        let (indptr, indices) = (matrix.indptr.clone(), matrix.indices.clone());
+        self.insert_u64(&format!("{name}.n_columns"), &[1], n_columns)?;
+        self.insert_u64(&format!("{name}.indptr"), &[indptr.len()], indptr)?;
+        self.insert_u32(&format!("{name}.indices"), &[indices.len()], indices)
+    }
+
+    fn assemble<T: Float>(&self, name: &str, values: Vec<T>) -> Result<Csr<T>, TensorError> {
+        let n_columns = match self.u64(&format!("{name}.n_columns"))? {
             [n] => usize::try_from(*n).unwrap_or(usize::MAX),
             other => {
                 let n = other.len();
                 let shape = vec![1];
-                return Err(error(&n_columns, TensorErrorKind::Shape { shape, n }));
+                return Err(error(name, TensorErrorKind::Shape { shape, n }));
             }
         };
         let matrix = Csr {
             n_columns,
-            indptr: self.u64(&indptr)?.to_vec(),
-            indices: self.u32(&indices)?.to_vec(),
-            values: self.f32(&values)?.to_vec(),
+            indptr: self.u64(&format!("{name}.indptr"))?.to_vec(),
+            indices: self.u32(&format!("{name}.indices"))?.to_vec(),
+            values,
         };
         matrix.check().map_err(|kind| error(name, kind.into()))?;
         Ok(matrix)
@@ -434,6 +464,8 @@ mod tests {
         tensors.insert_f32("empty", &[0], Vec::new()).unwrap();
         let matrix = Csr::from_rows(5, [vec![(0, 0.5), (4, 1.5)], vec![]]).unwrap();
         tensors.insert_csr("matrix", &matrix).unwrap();
+        let wide = Csr::from_rows(3, [vec![(2, 0.1_f64)]]).unwrap();
+        tensors.insert_csr_f64("wide", &wide).unwrap();
         tensors
     }
 
@@ -445,6 +477,7 @@ mod tests {
         let loaded = Tensors::load(&path).unwrap();
         assert_eq!(loaded, example());
         assert_eq!(loaded.csr("matrix").unwrap().row(0).0, [0, 4]);
+        assert_eq!(loaded.csr_f64("wide").unwrap().values, [0.1]);
         assert_eq!(loaded.shape("b").unwrap(), [2, 2]);
     }
 
