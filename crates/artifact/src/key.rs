@@ -313,7 +313,7 @@ mod tests {
         // A change here makes every stored result unreachable: bump `KEY_FORMAT` and say so.
         assert_eq!(
             key().id().to_string(),
-            "0000000000000000000000000000000000000000000000000000000000000000"
+            "f2ce2aba75ff0260e059117fcc98a9292726a43c4681419cc4f32088f94f9690"
         );
     }
 

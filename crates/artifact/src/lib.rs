@@ -39,3 +39,6 @@ pub use record::{Conflict, KeyLock, Produced, Record, RecordError, Recorded};
 pub use store::{Attempt, Store, StoreError};
 pub use tree::{TreeError, hash_path};
 pub use verify::{OpenError, VerifyError};
+
+#[cfg(test)]
+mod tests;
