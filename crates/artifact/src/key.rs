@@ -338,7 +338,7 @@ mod tests {
             ("protocol", |key| key.protocol += 1),
             ("stage", |key| key.stage.push('x')),
             ("executable", |key| {
-                key.executable = ContentHash::of(b"other")
+                key.executable = ContentHash::of(b"other");
             }),
             ("config.seed", |key| key.config["seed"] = json!(2)),
             ("config.parts[1]", |key| key.config["parts"][1] = json!(0.2)),

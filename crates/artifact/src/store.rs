@@ -255,10 +255,15 @@ impl Store {
         check_name("pipeline", pipeline)?;
         let folder = self.area("runs").join(pipeline);
         let names = list(&folder)?;
-        Ok(names
+        let mut stems: Vec<&str> = names
+            .iter()
+            .filter_map(|name| name.strip_suffix(".json"))
+            .collect();
+        // Without the ending, a numbered name follows the one that it repeats.
+        stems.sort_unstable();
+        Ok(stems
             .into_iter()
-            .filter(|name| name.ends_with(".json"))
-            .map(|name| folder.join(name))
+            .map(|stem| folder.join(format!("{stem}.json")))
             .collect())
     }
 
@@ -374,8 +379,7 @@ mod tests {
             .unwrap();
         assert_ne!(first, second);
         let runs = store.runs("quick").unwrap();
-        assert_eq!(runs.len(), 3);
-        assert_eq!(runs.last(), Some(&later));
+        assert_eq!(runs, [first, second.clone(), later]);
         assert_eq!(store.read_run(&second).unwrap(), json!({ "n": 2 }));
         assert!(store.runs("other").unwrap().is_empty());
     }

@@ -178,10 +178,13 @@ impl Store {
     }
 }
 
+/// What the name of a reason ends with.
+const REASON: &str = ".reason.txt";
+
 /// Where the reason for a quarantine is written.
 pub(crate) fn beside(moved_to: &Path) -> PathBuf {
     let mut name = moved_to.as_os_str().to_owned();
-    name.push(".reason.txt");
+    name.push(REASON);
     PathBuf::from(name)
 }
 
@@ -253,7 +256,11 @@ impl Store {
         let names = crate::store::list(&quarantine)?;
         Ok(names
             .into_iter()
-            .filter(|name| !name.ends_with(".lock") && !name.ends_with(".reason.txt"))
+            .filter(|name| {
+                [".lock", REASON]
+                    .iter()
+                    .all(|ending| name.strip_suffix(ending).is_none())
+            })
             .map(|name| quarantine.join(name))
             .collect())
     }
