@@ -1,1 +1,26 @@
-//! models.
+//! Rankers: traits, registry, and one file for each model.
+//!
+//! A model fits from weighted samples over sequences, scores every item for a history, and says
+//! what it can give beyond that: losses, counts, transitions. It knows neither files of tables nor
+//! requests; the stage `train` does.
+
+mod card;
+mod counts;
+mod data;
+mod recommender;
+mod recommenders;
+mod tf_idf;
+mod tokens;
+
+pub use card::{Card, CardError, CardErrorKind, load, save};
+pub use data::{DataError, Samples, Sequences, TrainingData};
+pub use recommender::{
+    Capability, Entry, FitError, LoadError, Losses, Model, Parameter, ParameterError, Recommender,
+    UnknownModel, entry,
+};
+pub use recommenders::REGISTRY;
+pub use tf_idf::{Features, Weights};
+pub use tokens::tokens;
+
+#[cfg(test)]
+mod conformance;

@@ -1,0 +1,253 @@
+//! Laws that every model of the registry obeys.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::card::{Card, load, save};
+use crate::data::{Samples, Sequences, TrainingData};
+use crate::recommender::{Capability, Entry, Model};
+use crate::recommenders::REGISTRY;
+
+const N_ITEMS: usize = 8;
+
+/// Sequences of items without instants, each event a sample with a weight.
+pub(crate) fn log(sequences: &[(&[u32], &[f64])]) -> (Samples, Sequences) {
+    let mut samples = Samples::default();
+    let mut all = Sequences::default();
+    let mut id = 0;
+    for (sequence, (items, weights)) in (0_u32..).zip(sequences) {
+        assert_eq!(items.len(), weights.len());
+        for (position, (&item, &weight)) in (0_u32..).zip(items.iter().zip(*weights)) {
+            all.push(sequence, position, item).unwrap();
+            samples.push(id, sequence, position, item, weight);
+            id += 1;
+        }
+    }
+    (samples, all)
+}
+
+type Logs = Vec<Vec<(u32, f64)>>;
+
+fn logs() -> impl Strategy<Value = Logs> {
+    let weight = prop::sample::select(vec![1.0, 1.0, 1.0, 0.3, 2.0, 0.7]);
+    let event = (0_u32..N_ITEMS as u32, weight);
+    prop::collection::vec(prop::collection::vec(event, 1..9), 1..8)
+}
+
+fn build(logs: &Logs) -> (Samples, Sequences) {
+    let columns: Vec<(Vec<u32>, Vec<f64>)> =
+        logs.iter().map(|log| log.iter().copied().unzip()).collect();
+    let borrowed: Vec<(&[u32], &[f64])> = columns
+        .iter()
+        .map(|(items, weights)| (items.as_slice(), weights.as_slice()))
+        .collect();
+    log(&borrowed)
+}
+
+fn fit(entry: &Entry, samples: &Samples, sequences: &Sequences) -> Box<dyn Model> {
+    let data = TrainingData::new(samples, sequences, N_ITEMS).unwrap();
+    entry.fit(&Value::Null, &data).unwrap()
+}
+
+/// Everything that can be asked of a model, as bits.
+fn answers(model: &dyn Model) -> Vec<u64> {
+    let histories: [&[u32]; 6] = [&[], &[0], &[3, 3, 1], &[7, 2], &[9], &[5, 9]];
+    let mut bits = Vec::new();
+    for history in histories {
+        // Two items beyond the vocabulary.
+        let mut scores = vec![f64::NAN; N_ITEMS + 2];
+        model.score(history, &mut scores);
+        assert!(scores.iter().all(|score| score.is_finite()));
+        bits.extend(scores.iter().map(|score| score.to_bits()));
+        if let Some(losses) = model.losses() {
+            for item in 0..N_ITEMS as u32 + 2 {
+                let loss = losses.loss(history, item);
+                assert!(loss.is_finite());
+                bits.push(loss.to_bits());
+            }
+        }
+    }
+    bits.extend(
+        model
+            .item_counts()
+            .into_iter()
+            .flatten()
+            .map(|x| x.to_bits()),
+    );
+    if let Some(transitions) = model.transitions() {
+        bits.extend(transitions.indptr.iter().copied());
+        bits.extend(transitions.indices.iter().map(|&x| u64::from(x)));
+        bits.extend(transitions.values.iter().map(|x| x.to_bits()));
+    }
+    bits
+}
+
+#[test]
+fn names_are_unique_and_files_have_their_headings() {
+    for (index, entry) in REGISTRY.iter().enumerate() {
+        assert!(
+            REGISTRY[..index]
+                .iter()
+                .all(|other| other.name != entry.name)
+        );
+        assert!(!entry.doc.is_empty() && !entry.paper.is_empty());
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/recommenders");
+    let mut n_files = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        if path.ends_with("mod.rs") {
+            continue;
+        }
+        n_files += 1;
+        let text = std::fs::read_to_string(&path).unwrap();
+        for heading in ["# Paper", "# Departures", "# Needs", "# Cost"] {
+            assert!(
+                text.lines().any(|line| line == format!("//! {heading}")),
+                "`{}` lacks `{heading}`",
+                path.display()
+            );
+        }
+    }
+    assert_eq!(n_files, REGISTRY.len());
+}
+
+#[test]
+fn parameters_are_those_declared_and_unknown_ones_are_refused() {
+    for entry in REGISTRY {
+        let Value::Object(defaults) = entry.check(&Value::Null).unwrap() else {
+            panic!("parameters of `{}` are not a mapping", entry.name);
+        };
+        let mut declared: Vec<&str> = entry.parameters.iter().map(|p| p.name).collect();
+        let mut found: Vec<&str> = defaults.keys().map(String::as_str).collect();
+        declared.sort_unstable();
+        found.sort_unstable();
+        assert_eq!(declared, found);
+        for parameter in entry.parameters {
+            assert_eq!(defaults[parameter.name].to_string(), parameter.default);
+        }
+        let error = entry.check(&json!({ "neighbors_": 3 })).unwrap_err();
+        assert!(error.to_string().contains(entry.name));
+        assert!(error.source.to_string().contains("neighbors_"));
+    }
+}
+
+#[test]
+fn capabilities_are_what_the_model_gives() {
+    let (samples, sequences) = log(&[(&[0, 1, 2], &[1.0; 3])]);
+    for entry in REGISTRY {
+        let model = fit(entry, &samples, &sequences);
+        let given = [
+            (Capability::Counts, model.item_counts().is_some()),
+            (Capability::Losses, model.losses().is_some()),
+            (Capability::Transitions, model.transitions().is_some()),
+        ];
+        for (capability, is_given) in given {
+            let is_declared = entry.capabilities.contains(&capability);
+            assert_eq!(is_declared, is_given, "{} {capability:?}", entry.name);
+        }
+    }
+}
+
+#[test]
+fn an_empty_history_is_served_by_popularity() {
+    let (samples, sequences) = log(&[(&[4, 1, 1, 4, 1, 6], &[1.0; 6])]);
+    for entry in REGISTRY {
+        let mut scores = vec![0.0; N_ITEMS];
+        fit(entry, &samples, &sequences).score(&[], &mut scores);
+        let mut order: Vec<usize> = (0..N_ITEMS).collect();
+        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+        assert_eq!(order, [1, 4, 6, 0, 2, 3, 5, 7], "{}", entry.name);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_model_comes_back_from_disk_bit_by_bit(logs in logs()) {
+        let (samples, sequences) = build(&logs);
+        for entry in REGISTRY {
+            let model = fit(entry, &samples, &sequences);
+            let card = Card {
+                name: entry.name.to_owned(),
+                revision: entry.revision,
+                parameters: entry.check(&Value::Null).unwrap(),
+                n_vocabulary: N_ITEMS,
+                n_samples: samples.n(),
+            };
+            let directory = tempfile::tempdir().unwrap();
+            save(directory.path(), &card, model.as_ref()).unwrap();
+            let (loaded_card, loaded) = load(directory.path()).unwrap();
+            prop_assert_eq!(loaded_card, card);
+            prop_assert_eq!(answers(loaded.as_ref()), answers(model.as_ref()));
+        }
+    }
+
+    #[test]
+    fn the_order_of_samples_changes_nothing(logs in logs(), shift in 1_usize..50) {
+        let (samples, sequences) = build(&logs);
+        let mut permuted = Samples::default();
+        for turn in 0..samples.n() {
+            let at = (turn * 7919 + shift) % samples.n();
+            // 7919 is prime and larger than any number of samples here.
+            let (id, sequence, end, item, weight) = samples.get(at);
+            permuted.push(id, sequence, end, item, weight);
+        }
+        permuted.sort();
+        for entry in REGISTRY {
+            let (a, b) = (fit(entry, &samples, &sequences), fit(entry, &permuted, &sequences));
+            prop_assert_eq!(answers(a.as_ref()), answers(b.as_ref()), "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn weight_zero_means_absent(logs in logs(), every in 2_usize..5) {
+        let (samples, sequences) = build(&logs);
+        let (mut zeroed, mut dropped) = (Samples::default(), Samples::default());
+        for at in 0..samples.n() {
+            let (id, sequence, end, item, weight) = samples.get(at);
+            if at % every == 0 {
+                zeroed.push(id, sequence, end, item, 0.0);
+            } else {
+                zeroed.push(id, sequence, end, item, weight);
+                dropped.push(id, sequence, end, item, weight);
+            }
+        }
+        for entry in REGISTRY {
+            let (a, b) = (fit(entry, &zeroed, &sequences), fit(entry, &dropped, &sequences));
+            prop_assert_eq!(answers(a.as_ref()), answers(b.as_ref()), "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn weight_two_means_twice(logs in logs(), every in 2_usize..5) {
+        let (samples, sequences) = build(&logs);
+        let (mut doubled, mut repeated) = (Samples::default(), Samples::default());
+        for at in 0..samples.n() {
+            let (id, sequence, end, item, _) = samples.get(at);
+            doubled.push(id, sequence, end, item, if at % every == 0 { 2.0 } else { 1.0 });
+            for copy in 0..=u64::from(at % every == 0) {
+                repeated.push(id * 2 + copy, sequence, end, item, 1.0);
+            }
+        }
+        for entry in REGISTRY {
+            let (a, b) = (fit(entry, &doubled, &sequences), fit(entry, &repeated, &sequences));
+            prop_assert_eq!(answers(a.as_ref()), answers(b.as_ref()), "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn probabilities_sum_to_one_over_the_vocabulary(logs in logs(), history in prop::collection::vec(0_u32..9, 0..4)) {
+        let (samples, sequences) = build(&logs);
+        for entry in REGISTRY {
+            let model = fit(entry, &samples, &sequences);
+            if let Some(losses) = model.losses() {
+                let sum: f64 = (0..N_ITEMS as u32)
+                    .map(|item| libm::exp(-losses.loss(&history, item)))
+                    .sum();
+                prop_assert!((sum - 1.0).abs() < 1e-12, "{} sums to {sum}", entry.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! What a model is, and what the registry knows of it.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tensors::{Csr, CsrError, TensorError, Tensors};
+
+use crate::data::TrainingData;
+use crate::recommenders::REGISTRY;
+
+/// A fitted model.
+pub trait Model: Send + Sync {
+    /// Scores items `0..scores.len()`, the whole catalogue, for a history, oldest item first.
+    /// Higher is better; every score is finite. Histories and catalogue may hold items outside
+    /// the vocabulary. The empty history is scored by popularity.
+    fn score(&self, history: &[u32], scores: &mut [f64]);
+
+    /// The loss of single targets, if the model has one.
+    fn losses(&self) -> Option<&dyn Losses> {
+        None
+    }
+
+    /// Weighted count of each vocabulary item as a target, if the model rests on counts.
+    fn item_counts(&self) -> Option<&[f64]> {
+        None
+    }
+
+    /// Weighted counts of (last item of the history, target), `[n_vocabulary, n_vocabulary]`, if
+    /// the model rests on them.
+    fn transitions(&self) -> Option<&Csr<f64>> {
+        None
+    }
+
+    /// Everything fitted.
+    ///
+    /// # Errors
+    /// If something fitted is not finite.
+    fn save(&self) -> Result<Tensors, TensorError>;
+}
+
+/// The loss of single targets under a fitted model.
+pub trait Losses: Send + Sync {
+    /// Loss of a target item given a history, before weighting; finite for every item.
+    fn loss(&self, history: &[u32], item: u32) -> f64;
+}
+
+/// Something that a fitted model can give beyond scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Capability {
+    /// [`Model::item_counts`].
+    Counts,
+    /// [`Model::losses`].
+    Losses,
+    /// [`Model::transitions`].
+    Transitions,
+}
+
+impl Capability {
+    /// The word by which estimators ask for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counts => "counts",
+            Self::Losses => "losses",
+            Self::Transitions => "transitions",
+        }
+    }
+}
+
+/// One parameter of a model.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Parameter {
+    /// Name.
+    pub name: &'static str,
+    /// Default as YAML.
+    pub default: &'static str,
+    /// Meaning, unit, range.
+    pub doc: &'static str,
+}
+
+/// A kind of model: what one file of `recommenders/` provides.
+pub trait Recommender: Model + Sized + 'static {
+    /// Name in configurations.
+    const NAME: &'static str;
+    /// Bumped when the same samples would give another model.
+    const REVISION: u32;
+    /// What it does, in one sentence.
+    const DOC: &'static str;
+    /// Source.
+    const PAPER: &'static str;
+    /// What it gives beyond scores.
+    const CAPABILITIES: &'static [Capability];
+    /// Its parameters: the fields of `Parameters`.
+    const PARAMETERS: &'static [Parameter];
+    /// Parameters as written: a plain struct with defaults that denies unknown fields.
+    type Parameters: DeserializeOwned + Serialize;
+
+    /// Fits a model.
+    ///
+    /// # Errors
+    /// If the data do not allow it.
+    fn fit(parameters: &Self::Parameters, data: &TrainingData<'_>) -> Result<Self, FitError>;
+
+    /// Restores what [`Model::save`] gave.
+    ///
+    /// # Errors
+    /// If a tensor is missing or does not fit the others.
+    fn load(tensors: &Tensors) -> Result<Self, LoadError>;
+}
+
+/// Parameters that a model does not take.
+#[derive(Debug, thiserror::Error)]
+#[error("wrong parameters for model `{model}`")]
+pub struct ParameterError {
+    /// The model.
+    pub model: &'static str,
+    /// What is wrong.
+    #[source]
+    pub source: serde_json::Error,
+}
+
+/// A model that could not be fitted.
+#[derive(Debug, thiserror::Error)]
+pub enum FitError {
+    /// Its parameters are wrong.
+    #[error(transparent)]
+    Parameters(#[from] ParameterError),
+    /// A weighted count exceeds what a 64-bit float can hold.
+    #[error("counts grew beyond what can be held")]
+    Counts(#[from] CsrError),
+}
+
+/// A model that could not be restored.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A tensor is missing or of another type.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// Two tensors do not fit together.
+    #[error("`{left}` and `{right}` are of different sizes")]
+    Sizes {
+        /// One tensor.
+        left: &'static str,
+        /// The other.
+        right: &'static str,
+    },
+}
+
+/// No model has this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown model `{name}`")]
+pub struct UnknownModel {
+    /// The name.
+    pub name: String,
+}
+
+type Check = fn(&Value) -> Result<Value, ParameterError>;
+type Fit = fn(&Value, &TrainingData<'_>) -> Result<Box<dyn Model>, FitError>;
+type Load = fn(&Tensors) -> Result<Box<dyn Model>, LoadError>;
+
+/// A model in the registry.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// Name in configurations.
+    pub name: &'static str,
+    /// Bumped when the same samples would give another model.
+    pub revision: u32,
+    /// What it does, in one sentence.
+    pub doc: &'static str,
+    /// Source.
+    pub paper: &'static str,
+    /// What it gives beyond scores.
+    pub capabilities: &'static [Capability],
+    /// Its parameters.
+    pub parameters: &'static [Parameter],
+    check: Check,
+    fit: Fit,
+    load: Load,
+}
+
+impl Entry {
+    pub(crate) const fn of<R: Recommender>() -> Self {
+        Self {
+            name: R::NAME,
+            revision: R::REVISION,
+            doc: R::DOC,
+            paper: R::PAPER,
+            capabilities: R::CAPABILITIES,
+            parameters: R::PARAMETERS,
+            check: check::<R>,
+            fit: fit::<R>,
+            load: load::<R>,
+        }
+    }
+
+    /// Checks parameters and returns them with all defaults filled in.
+    ///
+    /// # Errors
+    /// If a parameter is unknown or its value is wrong.
+    pub fn check(&self, parameters: &Value) -> Result<Value, ParameterError> {
+        (self.check)(parameters)
+    }
+
+    /// Fits a model.
+    ///
+    /// # Errors
+    /// If a parameter is wrong or the data do not allow it.
+    pub fn fit(
+        &self,
+        parameters: &Value,
+        data: &TrainingData<'_>,
+    ) -> Result<Box<dyn Model>, FitError> {
+        (self.fit)(parameters, data)
+    }
+
+    /// Restores a model from its tensors.
+    ///
+    /// # Errors
+    /// If a tensor is missing or does not fit the others.
+    pub fn load(&self, tensors: &Tensors) -> Result<Box<dyn Model>, LoadError> {
+        (self.load)(tensors)
+    }
+
+    /// What tools that list models want to know.
+    pub fn describe(&self) -> Value {
+        let capabilities: Vec<&str> = self
+            .capabilities
+            .iter()
+            .map(|capability| capability.as_str())
+            .collect();
+        serde_json::json!({
+            "name": self.name,
+            "doc": self.doc,
+            "revision": self.revision,
+            "paper": self.paper,
+            "capabilities": capabilities,
+            "parameters": self.parameters,
+        })
+    }
+}
+
+/// The entry of a name.
+///
+/// # Errors
+/// If no model has this name.
+pub fn entry(name: &str) -> Result<&'static Entry, UnknownModel> {
+    REGISTRY
+        .iter()
+        .find(|entry| entry.name == name)
+        .ok_or_else(|| UnknownModel {
+            name: name.to_owned(),
+        })
+}
+
+fn parse<R: Recommender>(parameters: &Value) -> Result<R::Parameters, ParameterError> {
+    // Nothing written and an empty mapping are the same.
+    let parameters = match parameters {
+        Value::Null => Value::Object(serde_json::Map::new()),
+        other => other.clone(),
+    };
+    serde_json::from_value(parameters).map_err(|source| ParameterError {
+        model: R::NAME,
+        source,
+    })
+}
+
+fn check<R: Recommender>(parameters: &Value) -> Result<Value, ParameterError> {
+    serde_json::to_value(parse::<R>(parameters)?).map_err(|source| ParameterError {
+        model: R::NAME,
+        source,
+    })
+}
+
+fn fit<R: Recommender>(
+    parameters: &Value,
+    data: &TrainingData<'_>,
+) -> Result<Box<dyn Model>, FitError> {
+    Ok(Box::new(R::fit(&parse::<R>(parameters)?, data)?))
+}
+
+fn load<R: Recommender>(tensors: &Tensors) -> Result<Box<dyn Model>, LoadError> {
+    Ok(Box::new(R::load(tensors)?))
+}

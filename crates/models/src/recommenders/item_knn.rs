@@ -1,0 +1,339 @@
+//! Item neighbourhoods: items that the same users chose, by cosine.
+//!
+//! A cell of the user by item matrix is min(1, sum of the weights of the samples with this user
+//! and item); with x_i the column of item i, c_ij = x_i . x_j and n_i = c_ii,
+//! similarity(i, j) = ((1/sqrt n_i) c_ij) (1/sqrt n_j), in 64-bit floats.
+//! score(i) = sum of similarity(i, h) over the distinct items h of the history that are among the
+//! `neighbours` nearest of candidate i; of equally near items the one with the smaller number is
+//! nearer. An empty history is served by popularity.
+//!
+//! # Paper
+//! Sarwar, Karypis, Konstan, Riedl, "Item-based collaborative filtering recommendation
+//! algorithms", WWW 2001; neighbourhoods of the candidate as in Deshpande and Karypis, "Item-based
+//! top-N recommendation algorithms", TOIS 22(1), 2004.
+//!
+//! # Departures
+//! Cells are binary at weight 1, not ratings; scores are sums, not means.
+//!
+//! # Needs
+//! Target items, weights and the sequence of each sample. Histories are looked at as sets.
+//!
+//! # Cost
+//! Fit: sum over users of (distinct items)^2 products, in parallel by item. Score: sum over the
+//! history of the candidates that count the item among their neighbours. Memory: `neighbours`
+//! numbers per item; with 0, every pair of items that share a user.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use tensors::{Csr, TensorError, Tensors};
+
+use crate::counts::Counts;
+use crate::data::TrainingData;
+use crate::recommender::{Capability, FitError, LoadError, Model, Parameter, Recommender};
+
+const NEIGHBOURS: &str = "neighbours";
+
+/// The fitted model.
+pub(super) struct ItemKnn {
+    counts: Counts,
+    /// Row i: the nearest items of candidate i and their similarities.
+    neighbours: Csr<f64>,
+    /// Row h: the candidates that count h among their nearest.
+    admirers: Csr<f64>,
+}
+
+/// How many neighbours.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Parameters {
+    #[serde(default = "default_neighbours")]
+    neighbours: u32,
+}
+
+fn default_neighbours() -> u32 {
+    20
+}
+
+impl ItemKnn {
+    fn new(counts: Counts, neighbours: Csr<f64>) -> Self {
+        let admirers = neighbours.transpose();
+        Self {
+            counts,
+            neighbours,
+            admirers,
+        }
+    }
+}
+
+/// The matrix of cells, a row for each sequence with samples.
+fn cells(data: &TrainingData<'_>) -> Result<Csr<f64>, FitError> {
+    let mut cells = Csr::new(data.n_vocabulary());
+    let mut row: Vec<(u32, f64)> = Vec::new();
+    for samples in data.by_sequence() {
+        row.clear();
+        row.extend(samples.map(|sample| (data.item(sample), data.weight(sample))));
+        row.sort_by_key(|(item, _)| *item);
+        let summed = row.chunk_by(|a, b| a.0 == b.0).map(|chunk| {
+            let weight: f64 = chunk.iter().map(|(_, weight)| weight).sum();
+            (chunk[0].0, weight.min(1.0))
+        });
+        cells.push_row(summed.filter(|(_, cell)| *cell > 0.0))?;
+    }
+    Ok(cells)
+}
+
+/// A row of products that is cleared by what was touched.
+struct Accumulator {
+    products: Vec<f64>,
+    touched: Vec<u32>,
+}
+
+impl Accumulator {
+    fn new(n: usize) -> Self {
+        Self {
+            products: vec![0.0; n],
+            touched: Vec::new(),
+        }
+    }
+
+    /// Row `item` of the product of the transposed cells with the cells, without its diagonal,
+    /// summed over users in their order.
+    fn row(&mut self, item: u32, by_item: &Csr<f64>, by_user: &Csr<f64>) -> Vec<(u32, f64)> {
+        let (users, cells) = by_item.row(item as usize);
+        for (&user, cell) in users.iter().zip(cells) {
+            let (others, other_cells) = by_user.row(user as usize);
+            for (&other, other_cell) in others.iter().zip(other_cells) {
+                let product = &mut self.products[other as usize];
+                if *product <= 0.0 {
+                    self.touched.push(other);
+                }
+                *product += cell * other_cell;
+            }
+        }
+        self.touched
+            .drain(..)
+            .map(|other| (other, std::mem::take(&mut self.products[other as usize])))
+            .filter(|(other, product)| *other != item && *product > 0.0)
+            .collect()
+    }
+}
+
+/// The nearest items of every item, columns ascending.
+fn nearest(cells: &Csr<f64>, k: usize) -> Result<Csr<f64>, FitError> {
+    let by_item = cells.transpose();
+    let n = by_item.n_rows();
+    let scales: Vec<f64> = (0..n)
+        .map(|item| {
+            let squares: f64 = by_item.row(item).1.iter().map(|cell| cell * cell).sum();
+            if squares > 0.0 {
+                1.0 / squares.sqrt()
+            } else {
+                0.0
+            }
+        })
+        .collect();
+    let items = u32::try_from(n).unwrap_or(u32::MAX);
+    let rows: Vec<Vec<(u32, f64)>> = (0..items)
+        .into_par_iter()
+        .map_init(
+            || Accumulator::new(n),
+            |accumulator, item| {
+                let mut row = accumulator.row(item, &by_item, cells);
+                for (other, value) in &mut row {
+                    *value = (scales[item as usize] * *value) * scales[*other as usize];
+                }
+                if k > 0 && row.len() > k {
+                    row.select_nth_unstable_by(k - 1, |a, b| {
+                        b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+                    });
+                    row.truncate(k);
+                }
+                row.sort_unstable_by_key(|(other, _)| *other);
+                row
+            },
+        )
+        .collect();
+    Ok(Csr::from_rows(n, rows)?)
+}
+
+impl Recommender for ItemKnn {
+    const NAME: &'static str = "itemknn";
+    const REVISION: u32 = 1;
+    const DOC: &'static str = "Items that the same users chose, by cosine.";
+    const PAPER: &'static str = "Sarwar et al., WWW 2001; Deshpande and Karypis, TOIS 2004";
+    const CAPABILITIES: &'static [Capability] = &[];
+    const PARAMETERS: &'static [Parameter] = &[Parameter {
+        name: "neighbours",
+        default: "20",
+        doc: "neighbours of each candidate; 0: all",
+    }];
+    type Parameters = Parameters;
+
+    fn fit(parameters: &Parameters, data: &TrainingData<'_>) -> Result<Self, FitError> {
+        let neighbours = nearest(&cells(data)?, parameters.neighbours as usize)?;
+        Ok(Self::new(Counts::of(data), neighbours))
+    }
+
+    fn load(tensors: &Tensors) -> Result<Self, LoadError> {
+        let counts = Counts::load(tensors)?;
+        let neighbours = tensors.csr_f64(NEIGHBOURS)?;
+        let n = counts.counts().len();
+        if neighbours.n_rows() != n || neighbours.n_columns != n {
+            return Err(LoadError::Sizes {
+                left: "item_counts",
+                right: NEIGHBOURS,
+            });
+        }
+        Ok(Self::new(counts, neighbours))
+    }
+}
+
+impl Model for ItemKnn {
+    fn score(&self, history: &[u32], scores: &mut [f64]) {
+        if history.is_empty() {
+            self.counts.write_shares(scores);
+            return;
+        }
+        scores.fill(0.0);
+        let mut distinct = history.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        // Ascending numbers fix the order of each sum.
+        for item in distinct {
+            if item as usize >= self.admirers.n_rows() {
+                break;
+            }
+            let (candidates, similarities) = self.admirers.row(item as usize);
+            for (&candidate, similarity) in candidates.iter().zip(similarities) {
+                if let Some(score) = scores.get_mut(candidate as usize) {
+                    *score += similarity;
+                }
+            }
+        }
+    }
+
+    fn save(&self) -> Result<Tensors, TensorError> {
+        let mut tensors = Tensors::new();
+        self.counts.save(&mut tensors)?;
+        tensors.insert_csr_f64(NEIGHBOURS, &self.neighbours)?;
+        Ok(tensors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::conformance::log;
+    use crate::data::{Samples, Sequences};
+
+    fn fit(logs: &[(&[u32], &[f64])], n: usize, neighbours: u32) -> ItemKnn {
+        let (samples, sequences) = log(logs);
+        let data = TrainingData::new(&samples, &sequences, n).unwrap();
+        ItemKnn::fit(&Parameters { neighbours }, &data).unwrap()
+    }
+
+    fn scores(model: &ItemKnn, history: &[u32], n: usize) -> Vec<f64> {
+        let mut scores = vec![0.0; n];
+        model.score(history, &mut scores);
+        scores
+    }
+
+    fn assert_close(found: &[f64], expected: &[f64]) {
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-15, "{found} {expected}");
+        }
+    }
+
+    const LOGS: [(&[u32], &[f64]); 3] = [
+        (&[0, 1, 1, 0], &[1.0; 4]),
+        (&[0, 1, 2], &[1.0; 3]),
+        (&[0, 3], &[1.0; 2]),
+    ];
+
+    #[test]
+    fn similarities_are_cosines_and_scores_their_sums() {
+        let model = fit(&LOGS, 4, 0);
+        // n = [3, 2, 1, 1]; c_01 = 2, c_02 = 1, c_03 = 1, c_12 = 1.
+        let s01 = 2.0 / 6_f64.sqrt();
+        let s02 = 1.0 / 3_f64.sqrt();
+        let s12 = 1.0 / 2_f64.sqrt();
+        assert_close(&scores(&model, &[0], 5), &[0.0, s01, s02, s02, 0.0]);
+        // Items count once, however often the history holds them; item 9 is not known.
+        let expected = [s01, s01, s02 + s12, s02, 0.0];
+        assert_close(&scores(&model, &[1, 0, 9, 1], 5), &expected);
+    }
+
+    #[test]
+    fn only_the_nearest_count_and_ties_go_to_smaller_numbers() {
+        let model = fit(&LOGS, 4, 1);
+        // Nearest: 0 -> 1, 1 -> 0 (.816 against .707), 2 -> 1 (.707 against .577), 3 -> 0.
+        let s01 = 2.0 / 6_f64.sqrt();
+        let expected = [0.0, s01, 0.0, 1.0 / 3_f64.sqrt()];
+        assert_close(&scores(&model, &[0], 4), &expected);
+        // Items 1, 2, 3 are equally near to 0.
+        let tied = fit(&[(&[0, 1, 2, 3], &[1.0; 4])], 4, 2);
+        assert_eq!(tied.neighbours.row(0).0, [1, 2]);
+        assert_eq!(tied.neighbours.row(2).0, [0, 1]);
+    }
+
+    #[test]
+    fn cells_never_exceed_one() {
+        let once = fit(&[(&[0, 1], &[1.0, 1.0]), (&[0, 2], &[1.0, 0.5])], 3, 0);
+        let twice = fit(
+            &[(&[0, 1, 1], &[3.0, 0.75, 0.75]), (&[0, 2], &[1.0, 0.5])],
+            3,
+            0,
+        );
+        assert_eq!(once.neighbours, twice.neighbours);
+        // A cell of one half: c_02 = 0.5, n_2 = 0.25, n_0 = 2.
+        let expected = 0.5 / 2_f64.sqrt() / 0.5;
+        assert_close(&scores(&once, &[2], 3), &[expected, 0.0, 0.0]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_dense_product_gives_the_same_neighbours(
+            users in prop::collection::vec(prop::collection::vec((0_u32..7, 0_u32..4), 1..8), 1..7),
+            k in 0_usize..5,
+        ) {
+            let mut samples = Samples::default();
+            let mut sequences = Sequences::default();
+            let mut dense = vec![[0.0_f64; 7]; users.len()];
+            let mut id = 0;
+            for (user, events) in (0_u32..).zip(&users) {
+                for (position, &(item, quarters)) in (0_u32..).zip(events) {
+                    let weight = f64::from(quarters) / 4.0;
+                    sequences.push(user, position, item).unwrap();
+                    samples.push(id, user, position, item, weight);
+                    dense[user as usize][item as usize] += weight;
+                    id += 1;
+                }
+            }
+            for cell in dense.iter_mut().flatten() {
+                *cell = cell.min(1.0);
+            }
+            let data = TrainingData::new(&samples, &sequences, 7).unwrap();
+            let found = nearest(&cells(&data).unwrap(), k).unwrap();
+            let product = |i: usize, j: usize| dense.iter().map(|row| row[i] * row[j]).sum::<f64>();
+            for i in 0..7 {
+                let mut row: Vec<(u32, f64)> = (0_u32..7)
+                    .filter(|&j| j as usize != i && product(i, j as usize) > 0.0)
+                    .map(|j| {
+                        let at = j as usize;
+                        let scale = |n: usize| 1.0 / product(n, n).sqrt();
+                        (j, (scale(i) * product(i, at)) * scale(at))
+                    })
+                    .collect();
+                row.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+                row.truncate(if k == 0 { 7 } else { k });
+                row.sort_by_key(|(j, _)| *j);
+                let (columns, values) = found.row(i);
+                let found: Vec<(u32, f64)> = columns.iter().copied().zip(values.iter().copied()).collect();
+                prop_assert_eq!(found, row);
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! First-order Markov chain: what followed the last item of the history, backed by popularity.
+//!
+//! With a the last item of the history, M_ai the weighted count of targets i after a, M_a the sum
+//! of M_ai over i, and p_i the smoothed share of `popularity`: score(i) = M_ai + p_i, and the loss
+//! of a target is -ln((M_ai + p_i) / (M_a + 1)), whose probabilities sum to one over the
+//! vocabulary. An empty history leaves p_i.
+//!
+//! # Paper
+//! Rendle, Freudenthaler, Schmidt-Thieme, "Factorizing personalized Markov chains", WWW 2010, for
+//! the chain; the back-off is one pseudo-count shared out by popularity, as in Dirichlet smoothing.
+//!
+//! # Departures
+//! The chain is counted, not factorised, and the same for all users. It follows the *sample's*
+//! history, so the items of one basket follow the basket before, not each other.
+//!
+//! # Needs
+//! Target items, weights, and the last item of each history.
+//!
+//! # Cost
+//! Fit: one sort of the samples, in parallel by last item. Score: one pass over the catalogue.
+//! Memory: one number per item and per distinct transition.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use tensors::{Csr, TensorError, Tensors};
+
+use crate::counts::Counts;
+use crate::data::TrainingData;
+use crate::recommender::{Capability, FitError, LoadError, Losses, Model, Parameter, Recommender};
+
+const TRANSITIONS: &str = "transitions";
+
+/// The fitted model.
+pub(super) struct Markov {
+    counts: Counts,
+    transitions: Csr<f64>,
+    /// M_a + 1 for each item a.
+    denominators: Vec<f64>,
+}
+
+/// It has none.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Parameters {}
+
+impl Markov {
+    fn new(counts: Counts, transitions: Csr<f64>) -> Self {
+        let denominators = (0..transitions.n_rows())
+            .map(|from| transitions.row(from).1.iter().sum::<f64>() + 1.0)
+            .collect();
+        Self {
+            counts,
+            transitions,
+            denominators,
+        }
+    }
+
+    /// Number of the last item, if it is in the vocabulary.
+    fn last(&self, history: &[u32]) -> Option<usize> {
+        let last = *history.last()? as usize;
+        (last < self.denominators.len()).then_some(last)
+    }
+}
+
+/// Sums weights by (last item of the history, target), in the order of the samples.
+fn count(data: &TrainingData<'_>) -> Result<Csr<f64>, FitError> {
+    let n = data.n_vocabulary();
+    // A counting sort by last item keeps the order of the samples within a row.
+    let mut starts = vec![0_usize; n + 1];
+    for sample in 0..data.n_samples() {
+        if let Some(&from) = data.history(sample).last() {
+            starts[from as usize + 1] += 1;
+        }
+    }
+    for from in 0..n {
+        starts[from + 1] += starts[from];
+    }
+    let mut next = starts.clone();
+    let mut pairs = vec![(0_u32, 0.0_f64); starts[n]];
+    for sample in 0..data.n_samples() {
+        if let Some(&from) = data.history(sample).last() {
+            let at = &mut next[from as usize];
+            pairs[*at] = (data.item(sample), data.weight(sample));
+            *at += 1;
+        }
+    }
+    let rows: Vec<Vec<(u32, f64)>> = (0..n)
+        .into_par_iter()
+        .map(|from| {
+            let mut row = pairs[starts[from]..starts[from + 1]].to_vec();
+            row.sort_by_key(|(to, _)| *to);
+            row.chunk_by(|a, b| a.0 == b.0)
+                .map(|chunk| (chunk[0].0, chunk.iter().map(|(_, weight)| weight).sum()))
+                .filter(|(_, weight)| *weight > 0.0)
+                .collect()
+        })
+        .collect();
+    Ok(Csr::from_rows(n, rows)?)
+}
+
+impl Recommender for Markov {
+    const NAME: &'static str = "markov";
+    const REVISION: u32 = 1;
+    const DOC: &'static str = "What followed the last item of the history, backed by popularity.";
+    const PAPER: &'static str = "Rendle et al., WWW 2010 (the chain alone, unfactorised)";
+    const CAPABILITIES: &'static [Capability] = &[
+        Capability::Counts,
+        Capability::Losses,
+        Capability::Transitions,
+    ];
+    const PARAMETERS: &'static [Parameter] = &[];
+    type Parameters = Parameters;
+
+    fn fit(_: &Parameters, data: &TrainingData<'_>) -> Result<Self, FitError> {
+        Ok(Self::new(Counts::of(data), count(data)?))
+    }
+
+    fn load(tensors: &Tensors) -> Result<Self, LoadError> {
+        let counts = Counts::load(tensors)?;
+        let transitions = tensors.csr_f64(TRANSITIONS)?;
+        let n = counts.counts().len();
+        if transitions.n_rows() != n || transitions.n_columns != n {
+            return Err(LoadError::Sizes {
+                left: "item_counts",
+                right: TRANSITIONS,
+            });
+        }
+        Ok(Self::new(counts, transitions))
+    }
+}
+
+impl Model for Markov {
+    fn score(&self, history: &[u32], scores: &mut [f64]) {
+        self.counts.write_shares(scores);
+        if let Some(last) = self.last(history) {
+            let (items, weights) = self.transitions.row(last);
+            for (&item, weight) in items.iter().zip(weights) {
+                if let Some(score) = scores.get_mut(item as usize) {
+                    *score += weight;
+                }
+            }
+        }
+    }
+
+    fn losses(&self) -> Option<&dyn Losses> {
+        Some(self)
+    }
+
+    fn item_counts(&self) -> Option<&[f64]> {
+        Some(self.counts.counts())
+    }
+
+    fn transitions(&self) -> Option<&Csr<f64>> {
+        Some(&self.transitions)
+    }
+
+    fn save(&self) -> Result<Tensors, TensorError> {
+        let mut tensors = Tensors::new();
+        self.counts.save(&mut tensors)?;
+        tensors.insert_csr_f64(TRANSITIONS, &self.transitions)?;
+        Ok(tensors)
+    }
+}
+
+impl Losses for Markov {
+    fn loss(&self, history: &[u32], item: u32) -> f64 {
+        let share = self.counts.share(item);
+        let Some(last) = self.last(history) else {
+            return -libm::log(share);
+        };
+        let (items, weights) = self.transitions.row(last);
+        let count = items.binary_search(&item).map_or(0.0, |at| weights[at]);
+        -libm::log((count + share) / self.denominators[last])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::log;
+
+    #[test]
+    fn scores_and_losses_are_those_of_the_formula() {
+        let (samples, sequences) = log(&[
+            (&[0, 1, 2, 1], &[1.0, 1.0, 1.0, 1.0]),
+            (&[0, 1, 0], &[1.0, 2.0, 1.0]),
+        ]);
+        let data = TrainingData::new(&samples, &sequences, 4).unwrap();
+        let model = Markov::fit(&Parameters {}, &data).unwrap();
+        // c = [3, 4, 1, 0], N + V = 12; after 0: 1 with weight 1 + 2; after 1: 2 and 0; after 2: 1.
+        let share = [4.0, 5.0, 2.0, 1.0].map(|n| n / 12.0);
+        let after_0 = [0.0, 3.0, 0.0, 0.0];
+        let mut scores = [0.0; 4];
+        model.score(&[2, 0], &mut scores);
+        for item in 0..4 {
+            let expected = after_0[item] + share[item];
+            assert!((scores[item] - expected).abs() < 1e-15);
+            let loss = model.loss(&[2, 0], item as u32);
+            assert!((loss + libm::log(expected / 4.0)).abs() < 1e-15);
+        }
+        let transitions = model.transitions().unwrap();
+        assert_eq!(transitions.row(1), (&[0, 2][..], &[1.0, 1.0][..]));
+        assert_eq!(transitions.row(3).0.len(), 0);
+    }
+
+    #[test]
+    fn nothing_before_leaves_popularity() {
+        let (samples, sequences) = log(&[(&[0, 1, 1], &[1.0; 3])]);
+        let data = TrainingData::new(&samples, &sequences, 3).unwrap();
+        let model = Markov::fit(&Parameters {}, &data).unwrap();
+        // Item 2 is known and was never followed; item 7 is not known.
+        for history in [&[][..], &[2], &[7]] {
+            let mut scores = [0.0; 3];
+            model.score(history, &mut scores);
+            for (score, count) in scores.iter().zip([2.0, 3.0, 1.0]) {
+                assert!((score - count / 6.0).abs() < 1e-15);
+            }
+            assert!((model.loss(history, 1) + libm::log(0.5)).abs() < 1e-15);
+        }
+    }
+
+    #[test]
+    fn items_of_one_basket_follow_the_basket_before() {
+        let mut sequences = crate::Sequences::default();
+        let mut samples = crate::Samples::default();
+        // Item 0, then the basket {1, 2} at one instant.
+        for (position, item, history_end) in [(0, 0, 0), (1, 1, 1), (2, 2, 1)] {
+            sequences.push(0, position, item).unwrap();
+            samples.push(u64::from(position), 0, history_end, item, 1.0);
+        }
+        let data = TrainingData::new(&samples, &sequences, 3).unwrap();
+        let model = Markov::fit(&Parameters {}, &data).unwrap();
+        let transitions = model.transitions().unwrap();
+        assert_eq!(transitions.row(0), (&[1, 2][..], &[1.0, 1.0][..]));
+        assert_eq!(transitions.row(1).0.len(), 0);
+    }
+}

@@ -1,0 +1,14 @@
+//! The registry of models: a new one is its file, its `mod` line and its entry.
+
+mod item_knn;
+mod markov;
+mod popularity;
+
+use crate::recommender::Entry;
+
+/// All models, simplest first.
+pub static REGISTRY: &[Entry] = &[
+    Entry::of::<popularity::Popularity>(),
+    Entry::of::<markov::Markov>(),
+    Entry::of::<item_knn::ItemKnn>(),
+];
