@@ -1,1 +1,34 @@
-//! attribution.
+//! Importance of training samples: what a method may look at, what it gives, and every method.
+//!
+//! A [`Problem`] offers capabilities, an [`Estimator`] turns them into [`Scores`]. **Positive =
+//! helpful**: training on the sample lowers the target loss. A method that knows only a magnitude
+//! says so and names the end of its scale that is suspicious.
+//!
+//! Adding a method is one file in `methods/` and two lines in `methods/mod.rs`; configuration
+//! checks, `describe`, the table of methods and the conformance suite come with the entry.
+//!
+//! This crate sees no tables and no models: the stage `estimate` fills a [`Problem`].
+
+#[cfg(test)]
+mod conformance;
+mod estimator;
+mod histories;
+mod methods;
+pub mod nearest;
+mod problem;
+mod registry;
+#[cfg(test)]
+mod toy;
+
+pub use estimator::{
+    Estimator, EstimatorError, Family, Need, OnProgress, Parameter, ParameterError,
+    ParameterErrorKind, Scale, Scores, Suspect, Work,
+};
+pub use methods::METHODS;
+pub use problem::{
+    Counts, InMemory, Losses, Problem, ProblemError, Representations, RepresentationsError,
+    Request, Samples, Target, Transition,
+};
+pub use registry::{Entry, Prepared, find};
+/// The seed tree that [`Prepared::estimate`] takes its chance from.
+pub use seed::Seed;

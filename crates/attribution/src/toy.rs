@@ -1,0 +1,230 @@
+//! Small problems for tests.
+
+use std::collections::BTreeMap;
+
+use tensors::Csr;
+
+use crate::Seed;
+use crate::problem::{
+    Counts, InMemory, Losses, Problem, Representations, Request, Samples, Target, Transition,
+};
+
+const N_ITEMS: u32 = 12;
+const N_FEATURES: u32 = 10;
+
+/// Samples and requests of a few users, with every capability, ties, shared and empty histories.
+pub(crate) fn problem(seed: u64) -> InMemory {
+    let mut draw = Seed::root(seed).child("toy").sequence();
+    let mut histories: Vec<BTreeMap<u32, f32>> = vec![BTreeMap::new()];
+    // Few shapes over few features: cosines tie, some at zero.
+    histories.extend((0..20).map(|_| {
+        (0..1 + draw.below(3))
+            .map(|_| {
+                (
+                    number(draw.below(N_FEATURES.into())),
+                    1.0 + draw.below(2) as f32,
+                )
+            })
+            .collect()
+    }));
+    let n_histories = histories.len() as u64;
+    let items = (0..N_ITEMS).map(|_| {
+        (0..1 + draw.below(2))
+            .map(|_| {
+                (
+                    number(draw.below(N_FEATURES.into())),
+                    1.0 + draw.below(3) as f32,
+                )
+            })
+            .collect::<BTreeMap<u32, f32>>()
+    });
+    let items: Vec<_> = items.collect();
+    let mut samples = Samples::default();
+    for index in 0..80_u64 {
+        let history_row = number(draw.below(n_histories));
+        // Identities are neither dense nor in order.
+        samples.id.push((index * 37 + 11) % 80 * 1000 + 7);
+        samples.sequence.push(number(draw.below(6)));
+        samples
+            .item
+            .push(number(draw.below(u64::from(N_ITEMS) - 2)));
+        samples.history_length.push(history_row);
+        let last_item = number(draw.below(N_ITEMS.into()));
+        samples
+            .last_item
+            .push((history_row > 0).then_some(last_item));
+        samples.history_row.push(history_row);
+        samples
+            .occurred_at
+            .push(Some(1_000_000 * i64::from(number(draw.below(500)))));
+        samples
+            .weight
+            .push([1.0, 1.0, 0.5][number(draw.below(3)) as usize]);
+    }
+    let requests = (0..70).map(|request| {
+        let history_row = number(draw.below(n_histories));
+        let last_item = number(draw.below(N_ITEMS.into()));
+        let mut relevant: Vec<u32> = (0..1 + draw.below(3))
+            .map(|_| number(draw.below(N_ITEMS.into())))
+            .collect();
+        relevant.sort_unstable();
+        relevant.dedup();
+        Request {
+            request,
+            last_item: (history_row > 0).then_some(last_item),
+            history_row,
+            relevant,
+            losses: None,
+        }
+    });
+    let target = Target {
+        requests: requests.collect(),
+    };
+    let losses = (0..samples.len())
+        .map(|index| (index % 9 > 0).then(|| draw.uniform() * 5.0))
+        .collect();
+    let representations = Representations::new(unit_rows(&histories), unit_rows(&items)).unwrap();
+    assemble(samples, target, representations, losses)
+}
+
+/// A problem with counts that fit its samples.
+fn assemble(
+    samples: Samples,
+    target: Target,
+    representations: Representations,
+    losses: Losses,
+) -> InMemory {
+    let rows = (0..samples.len())
+        .map(|i| (samples.last_item[i], samples.item[i], samples.weight[i]))
+        .collect::<Vec<_>>();
+    let counts = counts(N_ITEMS as usize - 2, true, rows);
+    InMemory::new(samples, target)
+        .and_then(|problem| problem.with_representations(representations))
+        .and_then(|problem| problem.with_losses(losses))
+        .and_then(|problem| problem.with_counts(counts))
+        .unwrap()
+}
+
+/// What a count model counts in samples (last item, target, weight).
+pub(crate) fn counts(
+    n_vocabulary: usize,
+    is_markov: bool,
+    samples: impl IntoIterator<Item = (Option<u32>, u32, f64)>,
+) -> Counts {
+    let mut item = vec![0.0; n_vocabulary];
+    let mut transitions = BTreeMap::new();
+    for (from, to, weight) in samples {
+        item[to as usize] += weight;
+        if let Some(from) = from {
+            *transitions.entry((from, to)).or_insert(0.0) += weight;
+        }
+    }
+    let transitions = transitions.into_iter();
+    let transitions = transitions.map(|((from, to), weight)| Transition { from, to, weight });
+    Counts {
+        item,
+        transitions: is_markov.then(|| transitions.collect()),
+    }
+}
+
+/// Samples (sequence, item) in the order of their sequences, without any capability.
+pub(crate) fn of_pairs(pairs: &[(u32, u32)]) -> InMemory {
+    let mut samples = Samples::default();
+    for (index, &(sequence, item)) in (0..).zip(pairs) {
+        let before = &pairs[..samples.len()];
+        let history: Vec<u32> = before
+            .iter()
+            .filter(|pair| pair.0 == sequence)
+            .map(|pair| pair.1)
+            .collect();
+        samples.id.push(index);
+        samples.sequence.push(sequence);
+        samples.item.push(item);
+        samples.history_length.push(number(history.len() as u64));
+        samples.last_item.push(history.last().copied());
+        samples.history_row.push(0);
+        samples.occurred_at.push(None);
+        samples.weight.push(1.0);
+    }
+    InMemory::new(samples, Target::default()).unwrap()
+}
+
+/// The samples at these places, in this order; a place may occur twice with a new identity.
+pub(crate) fn rearrange(problem: &InMemory, places: &[usize]) -> InMemory {
+    fn pick<T: Copy>(values: &[T], places: &[usize]) -> Vec<T> {
+        places.iter().map(|&place| values[place]).collect()
+    }
+    let samples = problem.samples();
+    let mut taken = std::collections::BTreeSet::new();
+    let id = pick(&samples.id, places).into_iter().map(|mut id| {
+        while !taken.insert(id) {
+            id += 1;
+        }
+        id
+    });
+    let samples = Samples {
+        id: id.collect(),
+        sequence: pick(&samples.sequence, places),
+        item: pick(&samples.item, places),
+        history_length: pick(&samples.history_length, places),
+        last_item: pick(&samples.last_item, places),
+        history_row: pick(&samples.history_row, places),
+        occurred_at: pick(&samples.occurred_at, places),
+        weight: pick(&samples.weight, places),
+    };
+    assemble(
+        samples,
+        problem.target().clone(),
+        problem.representations().unwrap().clone(),
+        pick(problem.losses().unwrap(), places),
+    )
+}
+
+/// The samples whose place is chosen.
+pub(crate) fn restrict(problem: &InMemory, is_chosen: impl Fn(usize) -> bool) -> InMemory {
+    let places: Vec<usize> = (0..problem.samples().len())
+        .filter(|&place| is_chosen(place))
+        .collect();
+    rearrange(problem, &places)
+}
+
+/// The same requests from last to first.
+pub(crate) fn reverse_requests(problem: &InMemory) -> InMemory {
+    let mut target = problem.target().clone();
+    target.requests.reverse();
+    assemble(
+        problem.samples().clone(),
+        target,
+        problem.representations().unwrap().clone(),
+        problem.losses().unwrap().clone(),
+    )
+}
+
+/// A problem none of whose requests has a history.
+pub(crate) fn without_request_features() -> InMemory {
+    let problem = problem(0);
+    let mut target = problem.target().clone();
+    for request in &mut target.requests {
+        (request.history_row, request.last_item) = (0, None);
+    }
+    assemble(
+        problem.samples().clone(),
+        target,
+        problem.representations().unwrap().clone(),
+        problem.losses().unwrap().clone(),
+    )
+}
+
+fn unit_rows(rows: &[BTreeMap<u32, f32>]) -> Csr {
+    let unit = |row: &BTreeMap<u32, f32>| {
+        let norm = row.values().map(|value| value * value).sum::<f32>().sqrt();
+        row.iter()
+            .map(|(&column, &value)| (column, value / norm))
+            .collect::<Vec<_>>()
+    };
+    Csr::from_rows(N_FEATURES as usize, rows.iter().map(unit)).unwrap()
+}
+
+fn number(draw: u64) -> u32 {
+    u32::try_from(draw).unwrap()
+}
