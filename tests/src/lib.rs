@@ -12,6 +12,7 @@
 mod folder;
 mod outcome;
 mod pipeline;
+pub mod retail;
 
 pub use folder::{Folder, executable};
 pub use outcome::Outcome;

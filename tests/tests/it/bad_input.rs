@@ -2,25 +2,26 @@
 
 use std::io::Write;
 
+use e2e::retail::{HEADER, line};
 use e2e::{Folder, Outcome, Pipeline};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tables::{Audit, Interaction, Reject, read_all};
 
-const HEADER: &str =
-    "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\r\n";
-
 /// Good lines of an Online Retail file, without the header.
 fn good_lines(n: usize) -> String {
-    (0..n)
+    let lines: Vec<String> = (0..n)
         .map(|number| {
-            let (item, day, user) = (number % 7, 1 + number % 28, number % 11);
-            format!(
-                "{},S{item},A THING,2,1/{day}/2011 9:30,1.25,{user},France\r\n",
-                1000 + number
+            line(
+                1_000 + number,
+                number % 7,
+                number % 11,
+                number % 300,
+                "1.25",
             )
         })
-        .collect()
+        .collect();
+    lines.concat()
 }
 
 /// A pipeline of one node that reads `retail.csv`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use e2e::Folder;
+use e2e::{Folder, retail};
 use tables::{
     CatalogueEntry, CleanEvent, Event, Instant, Item, ItemFeatures, Planted, Sample, SampleId,
     SequenceEvent, UserFeatures, VocabularyEntry, read_all, shortlex, write_all,
@@ -230,29 +230,34 @@ fn histories_hold_strictly_earlier_events() {
 /// The same promise from the raw file on: lines appended to a log after the split instants.
 #[test]
 fn lines_appended_to_a_raw_log_change_nothing_in_training() {
-    let line = |invoice: usize, item: usize, user: usize, day: usize, price: &str| {
-        format!("{invoice},S{item},THING {item},1,1/{day}/2026 10:00,{price},{user},France\r\n")
-    };
-    let mut log = String::from(
-        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\r\n",
-    );
+    let mut log = vec![retail::HEADER.to_owned()];
     for number in 0..300 {
-        let (item, user, day) = (number % 17, number % 29, 1 + number / 11);
-        log.push_str(&line(1_000 + number, item, user, day, "2.50"));
+        log.push(retail::line(
+            1_000 + number,
+            number % 17,
+            number % 29,
+            number / 11,
+            "2.50",
+        ));
     }
     let mut longer = log.clone();
     for number in 0..40 {
-        longer.push_str(&line(
-            9_000 + number,
+        let (invoice, day) = (9_000 + number, 28 + number % 9);
+        longer.push(retail::line(
+            invoice,
             number % 25,
             number % 35,
-            28 + number % 3,
+            day,
             "999.00",
         ));
     }
-    let run = |log: &str| {
+    let config = "\
+instants: { valuation: '2011-01-21T00:00:00Z', test: '2011-01-26T00:00:00Z' }
+plant: { label_noise: 0.2 }
+";
+    let run = |log: &[String]| {
         let folder = Folder::new();
-        folder.write("data/log.csv", log);
+        folder.write("data/log.csv", log.concat());
         let ingest = "dataset: online_retail\nfile: log.csv\n";
         folder.run_stage("ingest", ingest, &[], "raw").success();
         let inputs = ["interactions=raw/interactions", "items=raw/items"];
@@ -261,7 +266,7 @@ fn lines_appended_to_a_raw_log_change_nothing_in_training() {
             .success();
         let inputs = ["events=clean/events", "items=clean/items"];
         folder
-            .run_stage("split", CONFIG, &inputs, "split")
+            .run_stage("split", config, &inputs, "split")
             .success();
         folder
     };

@@ -1,5 +1,10 @@
 //! The executables from end to end, as a person drives them.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of a test fail as the test does"
+)]
+
 mod bad_input;
 mod leakage;
 mod rerun;

@@ -1,25 +1,6 @@
 //! What is computed is never computed again, and what changed is named.
 
-use e2e::Pipeline;
-
-/// A log of two months for `online_retail`, with enough in it to split and rank.
-pub(crate) fn retail_log() -> String {
-    let mut log = String::from(
-        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\r\n",
-    );
-    for number in 0..900_u64 {
-        // A few steps of a linear congruence: no two users buy alike.
-        let draw = number.wrapping_mul(6_364_136_223_846_793_005) >> 33;
-        let (item, user, day) = (draw % 37, draw / 37 % 41, number / 16);
-        let (month, day) = (1 + day / 28, 1 + day % 28);
-        log.push_str(&format!(
-            "{},S{item},THING {item},1,{month}/{day}/2011 10:{:02},2.50,{user},France\r\n",
-            1_000 + number,
-            number % 60,
-        ));
-    }
-    log
-}
+use e2e::{Pipeline, retail};
 
 /// Every stage once or twice, from a raw file to the report.
 pub(crate) const SMALL: &str = "\
@@ -73,7 +54,7 @@ const ALL: &[&str] = &[
 ];
 
 fn small() -> Pipeline {
-    Pipeline::new().yaml(SMALL).raw("retail.csv", retail_log())
+    Pipeline::new().yaml(SMALL).raw("retail.csv", retail::log())
 }
 
 #[test]
@@ -112,7 +93,7 @@ fn one_edited_parameter_reruns_its_node_and_what_depends_on_it() {
 fn one_edited_byte_of_a_raw_file_reruns_ingest() {
     let pipeline = small();
     pipeline.run().success();
-    let log = retail_log().replacen("2.50", "2.51", 1);
+    let log = retail::log().replacen("2.50", "2.51", 1);
     pipeline.folder().write("data/retail.csv", log);
     let run = pipeline.run();
     run.success();
@@ -131,7 +112,7 @@ fn an_edit_that_changes_no_output_stops_there() {
     let pipeline = small();
     pipeline.run().success();
     // Another byte, but the same rows: a header and lines that end differently.
-    let log = retail_log().replace("\r\n", "\n");
+    let log = retail::log().replace("\r\n", "\n");
     pipeline.folder().write("data/retail.csv", log);
     // Early cut-off: `ingest` runs, finds the same, and nothing below it runs.
     pipeline.run().success().executed(&["ingest"]);

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use e2e::Pipeline;
+use e2e::{Pipeline, retail};
 
-use crate::rerun::{SMALL, retail_log};
+use crate::rerun::SMALL;
 
 #[test]
 fn every_unmeasured_artifact_of_quick_is_the_same_with_one_and_two_threads() {
@@ -25,7 +25,7 @@ fn every_unmeasured_artifact_of_quick_is_the_same_with_one_and_two_threads() {
 
 #[test]
 fn a_stage_by_hand_gives_the_same_bytes_with_any_number_of_threads() {
-    let pipeline = Pipeline::new().yaml(SMALL).raw("retail.csv", retail_log());
+    let pipeline = Pipeline::new().yaml(SMALL).raw("retail.csv", retail::log());
     pipeline.run().success();
     let events = pipeline.only("preprocess", "events");
     let items = pipeline.only("preprocess", "items");
@@ -90,7 +90,7 @@ fn without_manifest(directory: &Path) -> artifact::ContentHash {
 #[test]
 fn another_seed_gives_other_bytes() {
     let run = |seed: &str| {
-        let pipeline = Pipeline::new().yaml(SMALL).raw("retail.csv", retail_log());
+        let pipeline = Pipeline::new().yaml(SMALL).raw("retail.csv", retail::log());
         pipeline.edit("seed: 20", seed);
         pipeline.run().success();
         let by_role: BTreeMap<String, _> = pipeline

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use e2e::Pipeline;
+use e2e::{Pipeline, retail};
 
-use crate::rerun::{SMALL, retail_log};
+use crate::rerun::SMALL;
 
 fn small() -> Pipeline {
-    Pipeline::new().yaml(SMALL).raw("retail.csv", retail_log())
+    Pipeline::new().yaml(SMALL).raw("retail.csv", retail::log())
 }
 
 /// Flips a bit in the middle of a file; its size and modification time stay.
@@ -129,7 +129,7 @@ fn a_stage_that_fails_records_nothing_and_passes_its_exit_code_on() {
     let run = pipeline.run();
     run.exits_with(3).executed(&[]);
     assert!(pipeline.store().artifacts().unwrap().is_empty());
-    pipeline.folder().write("data/retail.csv", retail_log());
+    pipeline.folder().write("data/retail.csv", retail::log());
     pipeline.run().success();
 }
 
