@@ -1,2 +1,5 @@
-//! estimate.
-fn main() {}
+//! The stage `estimate`.
+
+fn main() -> std::process::ExitCode {
+    stage::main::<estimate::Estimate>()
+}

@@ -1,0 +1,168 @@
+//! The configuration, and everything about it that can be checked without data.
+
+use std::collections::BTreeMap;
+
+use attribution::{Entry, METHODS, Need, Prepared};
+use serde::{Deserialize, Deserializer, Serialize};
+use stage::yaml::{Mapping, Named};
+use stage::{Exit, Failure, Offer, Offers, suggest};
+use tables::Part;
+
+/// Which method, and what importance is measured against.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The method, with its parameters; defaults are filled in.
+    #[serde(deserialize_with = "with_defaults")]
+    pub method: Named,
+    /// What importance is measured against.
+    #[serde(default)]
+    pub target: Target,
+    /// Seed of methods that draw lots.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// What importance is measured against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Target {
+    /// Part whose requests are asked.
+    pub part: Part,
+    /// How requests become one number.
+    pub reduce: Reduce,
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self {
+            part: Part::ValuationFit,
+            reduce: Reduce::Mean,
+        }
+    }
+}
+
+/// How requests become one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduce {
+    /// Every request weighs the same, and so does each of its relevant items.
+    Mean,
+}
+
+/// Reads a method and fills in defaults, so that they enter the key. What is wrong with it is left
+/// for [`check`], which knows better what to say.
+fn with_defaults<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Named, D::Error> {
+    let mut named = Named::deserialize(deserializer)?;
+    let filled = prepare(&named)
+        .ok()
+        .and_then(|method| serde_json::from_value::<Mapping>(method.parameters().clone()).ok());
+    if let Some(filled) = filled {
+        named.parameters = filled;
+    }
+    Ok(named)
+}
+
+/// The method that a configuration names, with checked parameters.
+pub(crate) fn prepare(named: &Named) -> Result<Prepared, Failure> {
+    let entry = attribution::find(&named.name).ok_or_else(|| {
+        let message = format!("unknown method `{}`", named.name);
+        Failure::new(Exit::Configuration, message)
+            .hint(suggest(&named.name, METHODS.iter().map(|entry| entry.name)))
+    })?;
+    entry
+        .prepare(&named.to_json()?)
+        .map_err(|error| Failure::configuration(error).hint(parameters_of(entry, named)))
+}
+
+/// What to write instead of refused parameters.
+fn parameters_of(entry: &Entry, named: &Named) -> String {
+    if entry.parameters.is_empty() {
+        return format!("`{}` takes no parameters", entry.name);
+    }
+    let known = || entry.parameters.iter().map(|parameter| parameter.name);
+    let unknown = named
+        .parameters
+        .keys()
+        .filter_map(|key| key.as_str())
+        .find(|name| known().all(|known| known != *name));
+    match unknown {
+        Some(unknown) => suggest(unknown, known()),
+        None => entry
+            .parameters
+            .iter()
+            .map(|parameter| {
+                let (name, default) = (parameter.name, parameter.default);
+                format!("`{name}: {default}` is the default. {}", parameter.doc)
+            })
+            .collect::<Vec<_>>()
+            .join("; "),
+    }
+}
+
+/// Checks a configuration against what is wired, and says what the outputs offer.
+pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
+    let method = prepare(&config.method)?;
+    let entry = method.entry();
+    let part = config.target.part;
+    if !matches!(part, Part::ValuationFit | Part::ValuationTune) {
+        let why = if part == Part::Test {
+            "the test part only judges"
+        } else {
+            "training samples are what is scored"
+        };
+        return Err(Failure::new(
+            Exit::Configuration,
+            format!("`target.part` cannot be `{part}`: {why}"),
+        )
+        .hint("write `part: valuation.fit`, or `valuation.tune` to choose parameters by"));
+    }
+    let probe = offers.get("probe").and_then(|offers| offers.first());
+    if let Some(probe) = probe {
+        check_needs(entry, probe)?;
+    }
+    let mut facts = BTreeMap::from([
+        ("method".to_owned(), entry.name.to_owned()),
+        ("suspect".to_owned(), suspect(entry).as_str().to_owned()),
+    ]);
+    if let Some(model) = probe.and_then(|probe| probe.facts.get("model")) {
+        facts.insert("model".to_owned(), model.clone());
+    }
+    let offer = Offer {
+        kind: "scores".to_owned(),
+        facts,
+        ..Offer::default()
+    };
+    Ok(Offers::from([("scores".to_owned(), vec![offer])]))
+}
+
+/// Refuses a method that needs what the probed model does not give.
+fn check_needs(entry: &Entry, probe: &Offer) -> Result<(), Failure> {
+    let missing: Vec<&str> = entry
+        .needs
+        .iter()
+        .map(|need: &Need| need.as_str())
+        .filter(|need| !probe.capabilities.contains(*need))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join("`, `");
+    let of = probe
+        .facts
+        .get("model")
+        .map_or_else(String::new, |model| format!(" of model `{model}`"));
+    Err(Failure::not_applicable(format!(
+        "method `{}` needs `{missing}`, which the probe{of} does not offer",
+        entry.name
+    ))
+    .hint("probe a model that offers it; `train describe` lists what each model offers"))
+}
+
+/// The suspicious end of a method's scale, as tables have it.
+pub(crate) fn suspect(entry: &Entry) -> tables::Suspect {
+    match entry.scale.suspect() {
+        attribution::Suspect::Low => tables::Suspect::Low,
+        attribution::Suspect::High => tables::Suspect::High,
+    }
+}

@@ -1,0 +1,93 @@
+//! Reads the probe, lets the method work, writes scores and the method's card.
+
+use std::sync::Mutex;
+
+use attribution::{EstimatorError, Prepared, Problem, Scores, Seed, Work};
+use stage::{Failure, Io, Progress};
+use tables::{MethodCard, Score};
+
+use crate::config::{Config, prepare, suspect};
+use crate::probe;
+
+pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
+    let method = prepare(&config.method)?;
+    let directory = io.input("probe")?;
+    let problem = probe::read(directory, method.entry(), config.target.part)?;
+    let bar: Mutex<Option<Progress>> = Mutex::new(None);
+    let on_progress = |Work { done, total }| {
+        // A poisoned bar belongs to a panic that is on its way already.
+        if let Ok(mut bar) = bar.lock() {
+            bar.get_or_insert_with(|| io.progress(method.entry().name, total))
+                .advance(done);
+        }
+    };
+    let seed = Seed::root(config.seed).child("estimate");
+    let scores = method
+        .estimate(&problem, seed, &on_progress)
+        .map_err(|error| failure(error, config))?;
+    write(config, io, &method, &problem, scores)
+}
+
+fn failure(error: EstimatorError, config: &Config) -> Failure {
+    match error {
+        EstimatorError::Missing { .. } => Failure::configuration(error)
+            .hint("probe a model that offers it; `train describe` lists what each model offers"),
+        EstimatorError::NoRequest { .. } => {
+            let part = config.target.part;
+            Failure::data(error)
+                .cause(format!("target is part `{part}`"))
+                .hint("make the part larger with `parts` or `instants` of `split`")
+        }
+        EstimatorError::Count { .. } | EstimatorError::Loss { .. } => {
+            Failure::data(error).hint("probe the model on the samples that it was fitted on")
+        }
+        EstimatorError::NotFinite { .. } => Failure::computation(error),
+        EstimatorError::Length { .. } => Failure::bug(error),
+    }
+}
+
+fn write(
+    config: &Config,
+    io: &Io,
+    method: &Prepared,
+    problem: &dyn Problem,
+    scores: Scores,
+) -> Result<(), Failure> {
+    let out = io.output("scores")?;
+    let entry = method.entry();
+    let ids = &problem.samples().id;
+    let mut order: Vec<usize> = (0..ids.len()).collect();
+    order.sort_unstable_by_key(|&index| ids[index]);
+    let rows = order.iter().map(|&index| Score {
+        method: entry.name.to_owned(),
+        sample_id: ids[index],
+        score: scores.score[index],
+        std_error: scores.std_error[index],
+        n_updates: scores.n_updates[index],
+        suspect: suspect(entry),
+    });
+    tables::write_all(&out, rows).map_err(Failure::environment)?;
+
+    let n_scored = scores.score.iter().flatten().count();
+    // A magnitude has no target; a helpfulness means nothing without one.
+    let estimand = if entry.scale.is_signed() {
+        let part = config.target.part;
+        format!("{} Requests are those of part `{part}`.", entry.estimand)
+    } else {
+        entry.estimand.to_owned()
+    };
+    let card = MethodCard {
+        method: entry.name.to_owned(),
+        family: entry.family.as_str().to_owned(),
+        revision: entry.revision,
+        is_signed: entry.scale.is_signed(),
+        suspect: suspect(entry),
+        estimand,
+        paper: entry.paper.to_owned(),
+        parameters: method.parameters().to_string(),
+        n_scored: n_scored as u64,
+        n_unscored: (ids.len() - n_scored) as u64,
+    };
+    tables::write_all(&out, [card]).map_err(Failure::environment)?;
+    Ok(())
+}

@@ -1,0 +1,390 @@
+//! The stage on a small probe that is written by hand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::Value;
+use stage::{Exit, Io, Label, Offer, Offers, Stage};
+use tables::{
+    Instant, ItemCount, MethodCard, Part, ProbeRequest, ProbeSample, Score, Suspect, Transition,
+};
+use tensors::{Csr, Tensors};
+
+use crate::{Config, Estimate};
+
+fn config(text: &str) -> Config {
+    stage::yaml::parse(text, "test.yaml").unwrap()
+}
+
+/// Which optional files a probe has.
+#[derive(Clone, Copy, Default)]
+struct Has {
+    counts: bool,
+    transitions: bool,
+    losses: bool,
+}
+
+const ALL: Has = Has {
+    counts: true,
+    transitions: true,
+    losses: true,
+};
+
+/// Three items. User 0 did 0, 1, 1; user 1 did 2, 1. Ids are not in the order of the rows.
+fn write_probe(directory: &Path, has: Has) {
+    // (id, sequence, item, history length, last item, row)
+    let samples = [
+        (5 << 16, 0, 0, 0, None, 0),
+        (2 << 16, 0, 1, 1, Some(0), 1),
+        (9 << 16, 0, 1, 2, Some(1), 2),
+        (3 << 16, 1, 2, 0, None, 0),
+        (4 << 16, 1, 1, 1, Some(2), 3),
+    ];
+    let rows = samples.map(
+        |(sample_id, sequence, item, history_length, last_item, row)| ProbeSample {
+            sample_id,
+            sequence,
+            item,
+            history_length,
+            last_item,
+            history_row: row,
+            occurred_at: Some(Instant(86_400_000 * i64::from(history_length))),
+            weight: 1.0,
+            loss: has.losses.then_some(f64::from(item)),
+        },
+    );
+    tables::write_all(directory, rows).unwrap();
+    // c = [1, 3, 1], N + V = 8; after 0: 1; after 1: 1; after 2: 1.
+    let p = [2.0 / 8.0, 4.0 / 8.0, 2.0 / 8.0];
+    let loss = |count: f64, row: f64, item: usize| {
+        let (count, row) = if has.transitions {
+            (count, row)
+        } else {
+            (0.0, 0.0)
+        };
+        -((count + p[item]) / (row + 1.0)).ln()
+    };
+    let request =
+        |request, part, last_item, history_row, relevant, losses: Vec<f64>| ProbeRequest {
+            request,
+            part,
+            last_item,
+            history_row,
+            relevant,
+            losses: if has.losses { losses } else { Vec::new() },
+        };
+    let requests = [
+        request(
+            0,
+            Part::ValuationFit,
+            Some(0),
+            1,
+            vec![1, 2],
+            vec![loss(1.0, 1.0, 1), loss(0.0, 1.0, 2)],
+        ),
+        request(
+            1,
+            Part::ValuationTune,
+            Some(2),
+            3,
+            vec![0],
+            vec![loss(0.0, 1.0, 0)],
+        ),
+        request(2, Part::Test, None, 0, vec![1], vec![loss(0.0, 0.0, 1)]),
+    ];
+    tables::write_all(directory, requests).unwrap();
+    if has.counts {
+        let rows = [1.0, 3.0, 1.0];
+        let rows = (0..)
+            .zip(rows)
+            .map(|(item, weight)| ItemCount { item, weight });
+        tables::write_all(directory, rows).unwrap();
+    }
+    if has.transitions {
+        let rows = [0, 1, 2].map(|from_item| Transition {
+            from_item,
+            to_item: 1,
+            weight: 1.0,
+        });
+        tables::write_all(directory, rows).unwrap();
+    }
+    let unit = |column| vec![(column, 1.0_f32)];
+    let both = vec![(0, 0.6), (1, 0.8)];
+    let histories = Csr::from_rows(3, [vec![], unit(0), both, unit(2)]).unwrap();
+    let items = Csr::from_rows(3, [unit(0), unit(1), unit(2)]).unwrap();
+    let mut tensors = Tensors::new();
+    tensors.insert_csr("histories", &histories).unwrap();
+    tensors.insert_csr("items", &items).unwrap();
+    tensors
+        .save(&directory.join("representations.safetensors"))
+        .unwrap();
+}
+
+/// Runs the stage on a probe and reads what it wrote.
+fn run(text: &str, has: Has) -> Result<(Vec<Score>, MethodCard), stage::Failure> {
+    let folder = tempfile::tempdir().unwrap();
+    let (probe, out) = (folder.path().join("probe"), folder.path().join("out"));
+    std::fs::create_dir(&probe).unwrap();
+    write_probe(&probe, has);
+    let io = Io::new(&out, folder.path()).with_input("probe", Label::default(), &probe);
+    Estimate::run(&config(text), &io)?;
+    let scores = tables::read_all(&out.join("scores")).unwrap();
+    let mut cards = tables::read_all::<MethodCard>(&out.join("scores")).unwrap();
+    assert_eq!(cards.len(), 1);
+    Ok((scores, cards.remove(0)))
+}
+
+fn scores(text: &str) -> Vec<Option<f64>> {
+    let (scores, card) = run(text, ALL).unwrap();
+    let ids: Vec<u64> = scores.iter().map(|row| row.sample_id >> 16).collect();
+    assert_eq!(ids, [2, 3, 4, 5, 9]);
+    let n_scored = scores.iter().filter(|row| row.score.is_some()).count();
+    assert_eq!(
+        (card.n_scored, card.n_unscored),
+        (n_scored as u64, 5 - n_scored as u64)
+    );
+    scores.iter().map(|row| row.score).collect()
+}
+
+#[test]
+fn rows_are_sorted_by_sample_and_hold_every_sample() {
+    assert_eq!(
+        scores("method: popularity\n"),
+        [3.0, 1.0, 3.0, 1.0, 3.0].map(Some)
+    );
+    assert_eq!(
+        scores("method: duplicates\n"),
+        [2.0, 1.0, 1.0, 1.0, 2.0].map(Some)
+    );
+    assert_eq!(
+        scores("method: history_length\n"),
+        [1.0, 0.0, 1.0, 0.0, 2.0].map(Some)
+    );
+    assert_eq!(
+        scores("method: recency\n"),
+        [-1.0, -2.0, -1.0, -2.0, 0.0].map(Some)
+    );
+    assert_eq!(
+        scores("method: loss\n"),
+        [1.0, 2.0, 1.0, 0.0, 1.0].map(Some)
+    );
+}
+
+#[test]
+fn samples_without_history_are_unscored_by_neighbours() {
+    // One request with the history of sample 2: that is the nearest neighbour, then 9, then 4.
+    // Item 2 is no player's label, item 1 is everybody's: each of three adds 1/K of 1/2.
+    let found = scores("method: { name: knn_shapley, k: 3 }\n");
+    for (found, wanted) in found
+        .iter()
+        .zip([Some(1.0), None, Some(1.0), None, Some(1.0)])
+    {
+        match (found, wanted) {
+            (Some(found), Some(wanted)) => assert!((found - wanted / 6.0).abs() < 1e-15),
+            _ => assert_eq!(*found, wanted),
+        }
+    }
+    // Cosine .6 between samples 2 and 9, none with 4; the target is the same.
+    let found = scores("method: { name: knn_density, k: 1 }\n");
+    let wanted = [Some(0.6), None, Some(0.0), None, Some(0.6)];
+    for (found, wanted) in found.iter().zip(wanted) {
+        match (found, wanted) {
+            (Some(found), Some(wanted)) => assert!((found - wanted).abs() < 1e-7),
+            _ => assert_eq!(*found, wanted),
+        }
+    }
+}
+
+#[test]
+fn leave_one_out_is_that_of_the_probed_model() {
+    // Markov: sample 2 is the transition 0 -> 1, which the request asks for beside 2.
+    let before = -(1.5_f64 / 2.0).ln() - (0.25_f64 / 2.0).ln();
+    let after = -(3.0_f64 / 7.0).ln() - (2.0_f64 / 7.0).ln();
+    let markov = scores("method: leave_one_out\n")[0].unwrap();
+    assert!((markov - (after - before) / 2.0).abs() < 1e-14, "{markov}");
+    let popularity = Has {
+        transitions: false,
+        ..ALL
+    };
+    let before = -0.5_f64.ln() - 0.25_f64.ln();
+    let (found, card) = run("method: leave_one_out\n", popularity).unwrap();
+    let found = found[0].score.unwrap();
+    assert!((found - (after - before) / 2.0).abs() < 1e-14, "{found}");
+    assert!(card.is_signed && card.estimand.contains("`valuation.fit`"));
+    assert_eq!(
+        (card.family.as_str(), card.suspect),
+        ("retraining", Suspect::Low)
+    );
+}
+
+#[test]
+fn the_target_is_the_part_that_is_asked_for() {
+    let fit = scores("method: leave_one_out\n");
+    let tune = scores("method: leave_one_out\ntarget: { part: valuation.tune }\n");
+    assert_ne!(fit, tune);
+    // The sample of item 0 alone makes the target's item more likely.
+    assert!(tune[3].unwrap() > 0.0 && tune[0].unwrap() < 0.0);
+}
+
+#[test]
+fn same_seed_gives_same_bytes_and_another_seed_other_scores() {
+    let draw = |seed: u32| scores(&format!("method: random\nseed: {seed}\n"));
+    assert_eq!(draw(1), draw(1));
+    assert_ne!(draw(1), draw(2));
+}
+
+#[test]
+fn a_probe_without_what_is_needed_is_refused_when_run_by_hand() {
+    for (method, need) in [("leave_one_out", "counts"), ("loss", "losses")] {
+        let failure = run(&format!("method: {method}\n"), Has::default()).unwrap_err();
+        assert_eq!(failure.exit, Exit::Configuration);
+        assert!(failure.to_string().contains(need), "{failure}");
+    }
+}
+
+#[test]
+fn a_damaged_probe_names_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    write_probe(folder.path(), ALL);
+    let path = folder.path().join("representations.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    tables::read_all::<ProbeSample>(folder.path()).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let io = Io::new(folder.path().join("out"), folder.path());
+    let io = io.with_input("probe", Label::default(), folder.path());
+    let failure = Estimate::run(&config("method: knn_shapley\n"), &io).unwrap_err();
+    assert_eq!(failure.exit, Exit::Data);
+    assert!(
+        failure.to_string().contains("representations.safetensors"),
+        "{failure}"
+    );
+}
+
+fn offers(model: &str, capabilities: &[&str]) -> Offers {
+    let offer = Offer {
+        kind: "probe".to_owned(),
+        capabilities: capabilities.iter().map(|&word| word.to_owned()).collect(),
+        facts: BTreeMap::from([("model".to_owned(), model.to_owned())]),
+    };
+    Offers::from([("probe".to_owned(), vec![offer])])
+}
+
+#[test]
+fn a_method_that_the_probe_cannot_serve_is_not_applicable() {
+    let itemknn = offers("itemknn", &["representations"]);
+    let failure = Estimate::check(&config("method: leave_one_out\n"), &itemknn).unwrap_err();
+    assert!(failure.not_applicable);
+    for word in ["leave_one_out", "counts", "itemknn"] {
+        assert!(failure.message.contains(word), "{failure}");
+    }
+    for method in ["knn_shapley", "random"] {
+        Estimate::check(&config(&format!("method: {method}\n")), &itemknn).unwrap();
+    }
+    // Alone, nothing is known against it.
+    Estimate::check(&config("method: leave_one_out\n"), &Offers::new()).unwrap();
+}
+
+#[test]
+fn scores_offer_their_method_and_model() {
+    let wired = offers(
+        "markov",
+        &["counts", "losses", "representations", "transitions"],
+    );
+    let given = Estimate::check(&config("method: loss\n"), &wired).unwrap();
+    let facts = &given["scores"][0].facts;
+    let facts: Vec<_> = ["method", "model", "suspect"]
+        .map(|fact| facts[fact].as_str())
+        .into();
+    assert_eq!(facts, ["loss", "markov", "high"]);
+}
+
+#[test]
+fn defaults_enter_the_normalised_configuration() {
+    let bare = serde_json::to_value(config("method: knn_shapley\n")).unwrap();
+    let full = config(
+        "method: { name: knn_shapley, k: 10 }\ntarget: { part: valuation.fit, reduce: mean }\nseed: 0\n",
+    );
+    assert_eq!(bare, serde_json::to_value(full).unwrap());
+    assert_eq!(bare["method"]["k"], 10);
+}
+
+#[test]
+fn wrong_configurations_say_what_is_known() {
+    for (text, words) in [
+        (
+            "method: knn_shaply\n",
+            &["knn_shaply", "did you mean `knn_shapley`"][..],
+        ),
+        (
+            "method: { name: knn_shapley, kk: 5 }\n",
+            &["kk", "did you mean `k`"],
+        ),
+        (
+            "method: { name: knn_shapley, k: 0 }\n",
+            &["`k` is 0", ">= 1"],
+        ),
+        (
+            "method: { name: knn_shapley, k: -3 }\n",
+            &["knn_shapley", "-3"],
+        ),
+        ("method: { name: random, k: 5 }\n", &["takes no parameters"]),
+        (
+            "method: random\ntarget: { part: test }\n",
+            &["test", "only judges"],
+        ),
+        (
+            "method: random\ntarget: { part: training }\n",
+            &["valuation.fit"],
+        ),
+    ] {
+        let failure = Estimate::check(&config(text), &Offers::new()).unwrap_err();
+        assert_eq!(failure.exit, Exit::Configuration, "{text}");
+        for word in words {
+            assert!(failure.to_string().contains(word), "{text}: {failure}");
+        }
+    }
+    for (text, word) in [
+        ("metod: random\n", "did you mean `method`"),
+        ("method: random\ntarget: { part: tset }\n", "valuation.fit"),
+        ("method: random\ntarget: { reduce: sum }\n", "mean"),
+    ] {
+        let failure = stage::yaml::parse::<Config>(text, "t.yaml").unwrap_err();
+        assert!(failure.to_string().contains(word), "{text}: {failure}");
+    }
+}
+
+#[test]
+fn the_description_lists_every_field_and_every_method() {
+    let description = Estimate::description();
+    let mut fields = BTreeSet::new();
+    let value = serde_json::to_value(config("method: random\n")).unwrap();
+    for (name, value) in value.as_object().unwrap() {
+        match value {
+            Value::Object(inner) if name != "method" => {
+                fields.extend(inner.keys().map(|key| format!("{name}.{key}")));
+            }
+            _ => {
+                fields.insert(name.clone());
+            }
+        }
+    }
+    let listed: BTreeSet<_> = description
+        .config
+        .iter()
+        .map(|field| field.name.to_owned())
+        .collect();
+    assert_eq!(listed, fields);
+    let names: Vec<_> = description.registries["method"]
+        .iter()
+        .map(|card| card["name"].as_str().unwrap())
+        .collect();
+    let known: Vec<_> = attribution::METHODS
+        .iter()
+        .map(|entry| entry.name)
+        .collect();
+    assert_eq!(names, known);
+    for card in &description.registries["method"] {
+        assert!(!card["doc"].as_str().unwrap().is_empty());
+    }
+}
