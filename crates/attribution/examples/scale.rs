@@ -23,10 +23,15 @@ impl Draws {
         u32::try_from(self.0.below(bound)).unwrap_or(u32::MAX)
     }
 
-    /// A number below `bound` with a heavy head, as popularity has.
+    /// A number below `bound` < 2^32 with a heavy head, as popularity has.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "from 0 to below `bound`"
+    )]
     fn skewed(&mut self, bound: u64) -> u32 {
         let uniform = self.0.uniform();
-        (uniform.powi(3) * bound as f64) as u32
+        (uniform * uniform * uniform * bound as f64) as u32
     }
 
     fn unit_row(&mut self, n_items: u32, n_tokens: u32) -> Vec<(u32, f32)> {

@@ -27,6 +27,10 @@ pub(crate) fn has_features(matrix: &Csr, row: u32) -> bool {
 }
 
 impl<'a> Histories<'a> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "there are no more groups than points, and `Grouping` numbers these in 32 bits"
+    )]
     pub(crate) fn new(samples: &Samples, matrix: &'a Csr) -> Self {
         let row_of = |sample: u32| samples.history_row[sample as usize];
         let mut sample: Vec<u32> = (0..)

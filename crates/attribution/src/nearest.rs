@@ -235,6 +235,10 @@ fn rank_matches(
 }
 
 /// Counts, for every point that is no match, the matches before it.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "there are no more matches than points, and `Grouping` numbers these in 32 bits"
+)]
 fn place_points(grouping: &Grouping, closeness: &[f64], scratch: &mut Scratch) {
     let Scratch {
         ranked,
@@ -249,8 +253,9 @@ fn place_points(grouping: &Grouping, closeness: &[f64], scratch: &mut Scratch) {
     between.clear();
     between.resize(ranked.len() + 1, 0);
     let start_of = |level: usize| levels.get(level).map_or(ranked.len(), |&(_, start)| start);
-    for group in 0..grouping.n_groups() {
-        let own = closeness[group] + 0.0;
+    for (group, own) in closeness[..grouping.n_groups()].iter().enumerate() {
+        // As for matches: minus zero is zero.
+        let own = own + 0.0;
         let nearer = levels.partition_point(|&(level, _)| level > own);
         let start = start_of(nearer);
         if levels.get(nearer).is_none_or(|&(level, _)| level < own) {

@@ -18,7 +18,7 @@ pub(crate) fn problem(seed: u64) -> InMemory {
     let mut histories: Vec<BTreeMap<u32, f32>> = vec![BTreeMap::new()];
     // Few shapes over few features: cosines tie, some at zero.
     histories.extend((0..20).map(|_| {
-        (0..1 + draw.below(3))
+        (0..=draw.below(3))
             .map(|_| {
                 (
                     number(draw.below(N_FEATURES.into())),
@@ -29,7 +29,7 @@ pub(crate) fn problem(seed: u64) -> InMemory {
     }));
     let n_histories = histories.len() as u64;
     let items = (0..N_ITEMS).map(|_| {
-        (0..1 + draw.below(2))
+        (0..=draw.below(2))
             .map(|_| {
                 (
                     number(draw.below(N_FEATURES.into())),
@@ -64,7 +64,7 @@ pub(crate) fn problem(seed: u64) -> InMemory {
     let requests = (0..70).map(|request| {
         let history_row = number(draw.below(n_histories));
         let last_item = number(draw.below(N_ITEMS.into()));
-        let mut relevant: Vec<u32> = (0..1 + draw.below(3))
+        let mut relevant: Vec<u32> = (0..=draw.below(3))
             .map(|_| number(draw.below(N_ITEMS.into())))
             .collect();
         relevant.sort_unstable();

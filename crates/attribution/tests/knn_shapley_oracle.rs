@@ -53,7 +53,7 @@ fn values_agree_with_the_oracle() {
                 .collect();
             let matches = (0..)
                 .zip(&labels)
-                .filter(|(_, y)| y.total_cmp(&label).is_eq());
+                .filter(|(_, y)| y.total_cmp(label).is_eq());
             add_shapley(
                 &grouping,
                 &closeness,

@@ -25,7 +25,7 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     let scores = method
         .estimate(&problem, seed, &on_progress)
         .map_err(|error| failure(error, config))?;
-    write(config, io, &method, &problem, scores)
+    write(config, io, &method, &problem, &scores)
 }
 
 fn failure(error: EstimatorError, config: &Config) -> Failure {
@@ -51,7 +51,7 @@ fn write(
     io: &Io,
     method: &Prepared,
     problem: &dyn Problem,
-    scores: Scores,
+    scores: &Scores,
 ) -> Result<(), Failure> {
     let out = io.output("scores")?;
     let entry = method.entry();

@@ -174,6 +174,10 @@ struct Targets {
 }
 
 impl Targets {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "there are no more target items than items, which have 32 bits"
+    )]
     fn new(
         sample_of_point: &[u32],
         item_of_sample: &[u32],
