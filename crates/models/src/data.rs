@@ -254,6 +254,11 @@ impl<'a> TrainingData<'a> {
         self.samples.sequences[sample]
     }
 
+    /// Length of the history of a sample.
+    pub fn history_end(&self, sample: usize) -> u32 {
+        self.samples.history_ends[sample]
+    }
+
     /// History of a sample, oldest item first.
     pub fn history(&self, sample: usize) -> &'a [u32] {
         let (sequence, end) = (

@@ -9,6 +9,7 @@ mod counts;
 mod data;
 mod recommender;
 mod recommenders;
+mod representations;
 mod tf_idf;
 mod tokens;
 
@@ -19,6 +20,9 @@ pub use recommender::{
     UnknownModel, entry,
 };
 pub use recommenders::REGISTRY;
+pub use representations::Representations;
+/// What models are saved as and made of.
+pub use tensors::{Csr, CsrError, TensorError, Tensors};
 pub use tf_idf::{Features, Weights};
 pub use tokens::tokens;
 

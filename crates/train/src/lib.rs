@@ -1,1 +1,39 @@
-//! train.
+//! The stage `train`: the only one that runs models.
+//!
+//! Mode `fit` fits one model on the training samples, acting on scores first where told to, and
+//! ranks all candidates for every request. Mode `probe` lays out what estimators may look at:
+//! losses, counts, transitions and representations of one fitted model.
+
+mod act;
+mod config;
+mod description;
+mod fit;
+mod inputs;
+mod probe;
+mod rank;
+
+use stage::{Description, Failure, Io, Offers, Stage};
+
+pub use config::{Act, Config, Features, Mode, Regime, Seen};
+
+/// The stage.
+pub struct Train;
+
+impl Stage for Train {
+    type Config = Config;
+
+    fn description() -> Description {
+        description::description()
+    }
+
+    fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
+        config::check(config, offers)
+    }
+
+    fn run(config: &Config, io: &Io) -> Result<(), Failure> {
+        match config.mode {
+            Mode::Fit => fit::run(config, io),
+            Mode::Probe => probe::run(config, io),
+        }
+    }
+}

@@ -1,2 +1,5 @@
-//! train.
-fn main() {}
+//! The stage executable `train`.
+
+fn main() -> std::process::ExitCode {
+    stage::main::<train::Train>()
+}

@@ -1,0 +1,272 @@
+//! Acting on scores: which samples to drop before fitting.
+
+use std::path::Path;
+
+use stage::{Exit, Failure, Seed};
+use tables::{Score, Suspect};
+
+use crate::config::Act;
+
+/// What the scores say about each sample.
+pub(crate) struct Dropped {
+    /// All scored or unscored samples of the table, ascending.
+    sample_ids: Vec<u64>,
+    /// Whether to drop them.
+    is_dropped: Vec<bool>,
+    /// Those that `is_dropped` was asked about.
+    n_asked: usize,
+}
+
+/// Scores that cannot be acted on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ScoreError {
+    #[error("scores of two methods, `{first}` and `{second}`, or of both ends of the scale")]
+    Mixed { first: String, second: String },
+    #[error("the score of sample {sample_id} is not finite")]
+    NotFinite { sample_id: u64 },
+    #[error("the row of sample {sample_id} in `scores` does not come after the one before")]
+    Order { sample_id: u64 },
+    #[error("sample {sample_id} has no row in `scores`")]
+    Missing { sample_id: u64 },
+    #[error("`scores` holds {n_scores} samples, `samples` {n_samples}")]
+    Sizes { n_scores: usize, n_samples: usize },
+}
+
+const OTHER_SAMPLES: &str = "wire scores that were estimated on these samples";
+
+/// One scored sample.
+struct Scored {
+    /// Row in the table.
+    row: usize,
+    /// The score, turned so that the suspicious end is low.
+    helpfulness: f64,
+    /// Decides between equal scores.
+    lot: u64,
+}
+
+impl Dropped {
+    /// Reads scores and decides.
+    ///
+    /// Samples without a score are never dropped. Of equal scores a lot decides that depends on
+    /// seed and sample id alone, never the order of samples.
+    pub(crate) fn read(directory: &Path, act: &Act, seed: u64) -> Result<Self, Failure> {
+        let lots = Seed::root(seed).child("act").stream();
+        let mut sample_ids: Vec<u64> = Vec::new();
+        let mut scored: Vec<Scored> = Vec::new();
+        let mut card: Option<(String, Suspect)> = None;
+        for score in tables::rows::<Score>(directory).map_err(Failure::data)? {
+            let score = score.map_err(Failure::data)?;
+            let sample_id = score.sample_id;
+            if sample_ids.last().is_some_and(|last| *last >= sample_id) {
+                return Err(Failure::data(ScoreError::Order { sample_id }));
+            }
+            let (method, suspect) =
+                card.get_or_insert_with(|| (score.method.clone(), score.suspect));
+            if *method != score.method || *suspect != score.suspect {
+                return Err(Failure::data(ScoreError::Mixed {
+                    first: method.clone(),
+                    second: score.method,
+                }));
+            }
+            if let Some(value) = score.score {
+                if !value.is_finite() {
+                    return Err(Failure::data(ScoreError::NotFinite { sample_id }));
+                }
+                scored.push(Scored {
+                    row: sample_ids.len(),
+                    // Adding 0 makes both zeros one.
+                    helpfulness: 0.0
+                        + match suspect {
+                            Suspect::Low => value,
+                            Suspect::High => -value,
+                        },
+                    lot: lots.bits(sample_id, 0),
+                });
+            }
+            sample_ids.push(sample_id);
+        }
+        let mut is_dropped = vec![false; sample_ids.len()];
+        for row in suspicious(scored, act, card)? {
+            is_dropped[row] = true;
+        }
+        Ok(Self {
+            sample_ids,
+            is_dropped,
+            n_asked: 0,
+        })
+    }
+
+    /// Whether to keep a sample.
+    pub(crate) fn keeps(&mut self, sample_id: u64) -> Result<bool, Failure> {
+        self.n_asked += 1;
+        match self.sample_ids.binary_search(&sample_id) {
+            Ok(row) => Ok(!self.is_dropped[row]),
+            Err(_) => Err(Failure::data(ScoreError::Missing { sample_id }).hint(OTHER_SAMPLES)),
+        }
+    }
+
+    /// Checks that every score was of a sample, and returns the number of samples dropped.
+    pub(crate) fn finish(self) -> Result<usize, Failure> {
+        let n_scores = self.sample_ids.len();
+        let n_samples = self.n_asked;
+        if n_scores != n_samples {
+            let error = ScoreError::Sizes {
+                n_scores,
+                n_samples,
+            };
+            return Err(Failure::data(error).hint(OTHER_SAMPLES));
+        }
+        Ok(self
+            .is_dropped
+            .iter()
+            .filter(|is_dropped| **is_dropped)
+            .count())
+    }
+}
+
+/// Rows to drop.
+fn suspicious(
+    mut scored: Vec<Scored>,
+    act: &Act,
+    card: Option<(String, Suspect)>,
+) -> Result<Vec<usize>, Failure> {
+    if let Some(bound) = act.drop_below {
+        if let Some((method, Suspect::High)) = card {
+            return Err(Failure::new(
+                Exit::Configuration,
+                format!("`act.drop_below` needs helpfulness, but high scores of `{method}` are the suspicious ones"),
+            )
+            .hint("use `act: { drop_lowest: ... }`, which drops at the suspicious end"));
+        }
+        let below = scored.iter().filter(|sample| sample.helpfulness < bound);
+        return Ok(below.map(|sample| sample.row).collect());
+    }
+    let share = act.drop_lowest.unwrap_or(0.0);
+    let n = n_to_drop(share, scored.len());
+    if n > 0 && n < scored.len() {
+        scored.select_nth_unstable_by(n - 1, |a, b| {
+            a.helpfulness
+                .total_cmp(&b.helpfulness)
+                .then(a.lot.cmp(&b.lot))
+                // Lots collide once in 2^64.
+                .then(a.row.cmp(&b.row))
+        });
+    }
+    scored.truncate(n);
+    Ok(scored.iter().map(|sample| sample.row).collect())
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the share is in [0, 1), so the product is a number of samples"
+)]
+fn n_to_drop(share: f64, n_scored: usize) -> usize {
+    (share * n_scored as f64).round() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(scores: &[(u64, Option<f64>)], suspect: Suspect) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let rows = scores.iter().map(|&(sample_id, score)| Score {
+            method: "m".to_owned(),
+            sample_id,
+            score,
+            std_error: None,
+            n_updates: 1,
+            suspect,
+        });
+        tables::write_all(directory.path(), rows).unwrap();
+        directory
+    }
+
+    fn dropped(directory: &Path, act: &Act, seed: u64) -> Vec<u64> {
+        let dropped = Dropped::read(directory, act, seed).unwrap();
+        let both = dropped.sample_ids.iter().zip(&dropped.is_dropped);
+        both.filter(|(_, is_dropped)| **is_dropped)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    fn lowest(share: f64) -> Act {
+        Act {
+            drop_lowest: Some(share),
+            drop_below: None,
+        }
+    }
+
+    fn below(bound: f64) -> Act {
+        Act {
+            drop_lowest: None,
+            drop_below: Some(bound),
+        }
+    }
+
+    #[test]
+    fn the_suspicious_end_is_dropped() {
+        let scores = [
+            (1, Some(0.5)),
+            (2, None),
+            (3, Some(-2.0)),
+            (4, Some(3.0)),
+            (5, Some(0.0)),
+        ];
+        let low = write(&scores, Suspect::Low);
+        let high = write(&scores, Suspect::High);
+        // Shares count scored samples: a quarter of four is one.
+        assert_eq!(dropped(low.path(), &lowest(0.25), 1), [3]);
+        assert_eq!(dropped(high.path(), &lowest(0.25), 1), [4]);
+        assert_eq!(dropped(low.path(), &lowest(0.5), 1), [3, 5]);
+        assert_eq!(dropped(low.path(), &lowest(0.0), 1), [0_u64; 0]);
+        assert_eq!(dropped(low.path(), &below(0.0), 1), [3]);
+        assert_eq!(dropped(low.path(), &below(0.5), 1), [3, 5]);
+        let Err(error) = Dropped::read(high.path(), &below(0.0), 1) else {
+            panic!("a magnitude was taken for helpfulness");
+        };
+        assert!(error.to_string().contains("drop_lowest"), "{error}");
+    }
+
+    #[test]
+    fn equal_scores_are_dropped_by_lot() {
+        let n = 4000;
+        let scores: Vec<(u64, Option<f64>)> = (0..n).map(|id| (id, Some(1.0))).collect();
+        let directory = write(&scores, Suspect::Low);
+        let first = dropped(directory.path(), &lowest(0.25), 1);
+        assert_eq!(first.len(), 1000);
+        assert_eq!(first, dropped(directory.path(), &lowest(0.25), 1));
+        let other = dropped(directory.path(), &lowest(0.25), 2);
+        assert_ne!(first, other);
+        // Not by id: the first half holds about half of them. Five standard deviations of the
+        // hypergeometric distribution: 5 sqrt(1000 / 4 * 3000 / 3999) = 68.
+        let in_first_half = first.iter().filter(|id| **id < n / 2).count();
+        assert!(in_first_half.abs_diff(500) < 68, "{in_first_half}");
+        // A larger share drops the same samples and more.
+        let more = dropped(directory.path(), &lowest(0.5), 1);
+        assert!(first.iter().all(|id| more.contains(id)));
+    }
+
+    #[test]
+    fn scores_of_other_samples_are_refused() {
+        let directory = write(&[(1, Some(1.0)), (2, Some(2.0))], Suspect::Low);
+        let mut dropped = Dropped::read(directory.path(), &lowest(0.0), 1).unwrap();
+        assert!(dropped.keeps(1).unwrap());
+        let error = dropped.keeps(3).unwrap_err();
+        assert_eq!(error.exit, Exit::Data);
+        assert!(error.to_string().contains("sample 3 has no row"));
+        let mut dropped = Dropped::read(directory.path(), &lowest(0.0), 1).unwrap();
+        assert!(dropped.keeps(1).unwrap());
+        assert!(dropped.finish().is_err());
+    }
+
+    #[test]
+    fn nan_is_refused() {
+        let directory = write(&[(7, Some(f64::NAN))], Suspect::Low);
+        let Err(error) = Dropped::read(directory.path(), &lowest(0.0), 1) else {
+            panic!("NaN was taken for a score");
+        };
+        assert!(error.to_string().contains("sample 7"));
+    }
+}

@@ -1,0 +1,391 @@
+//! The configuration, and everything about it that can be checked without data.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use models::{Entry, REGISTRY};
+use serde::{Deserialize, Serialize};
+use stage::yaml::Named;
+use stage::{Exit, Failure, Offer, Offers, suggest};
+
+/// What to fit or probe, and how to rank.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Fit a model, or lay out what estimators may look at.
+    #[serde(default)]
+    pub mode: Mode,
+    /// The model to fit; in mode `probe` the model is an input.
+    #[serde(default)]
+    pub model: Option<Named>,
+    /// Whether items of the history are candidates.
+    #[serde(default)]
+    pub seen: Seen,
+    /// Length of the lists of best items.
+    #[serde(default = "default_top")]
+    pub top: usize,
+    /// What to do about scores of samples before fitting.
+    #[serde(default)]
+    pub act: Option<Act>,
+    /// What removal means.
+    #[serde(default)]
+    pub regime: Regime,
+    /// Representations in mode `probe`.
+    #[serde(default)]
+    pub features: Features,
+    /// Seed; decides between equal scores when samples are dropped.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+fn default_top() -> usize {
+    20
+}
+
+/// What the stage does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Fit a model and rank.
+    #[default]
+    Fit,
+    /// Lay out what estimators may look at.
+    Probe,
+}
+
+/// Whether items of the history are candidates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seen {
+    /// They are, and repeats count as relevant.
+    #[default]
+    Keep,
+    /// They are neither candidates nor relevant.
+    Exclude,
+}
+
+/// What removal of a sample means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Regime {
+    /// The samples are gone; their events stay visible in other samples' histories.
+    #[default]
+    Drop,
+}
+
+/// What to do about scores: exactly one of the two.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Act {
+    /// Drop this share of the scored samples, at the suspicious end of the scale.
+    #[serde(default)]
+    pub drop_lowest: Option<f64>,
+    /// Drop samples whose helpfulness is below this.
+    #[serde(default)]
+    pub drop_below: Option<f64>,
+}
+
+/// TF-IDF features of histories and items.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Features {
+    /// Last events of a history that count; 0: all.
+    #[serde(default = "default_max_history")]
+    pub max_history: usize,
+    /// Weight of the block of item numbers in cosines.
+    #[serde(default = "one")]
+    pub items: f64,
+    /// Weight of the block of text terms in cosines.
+    #[serde(default = "one")]
+    pub text: f64,
+}
+
+fn default_max_history() -> usize {
+    50
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl Default for Features {
+    fn default() -> Self {
+        Self {
+            max_history: default_max_history(),
+            items: one(),
+            text: one(),
+        }
+    }
+}
+
+fn wrong(message: impl Into<String>) -> Failure {
+    Failure::new(Exit::Configuration, message)
+}
+
+/// The registry entry that a configuration names.
+pub(crate) fn entry(named: &Named) -> Result<&'static Entry, Failure> {
+    models::entry(&named.name).map_err(|error| {
+        let known = REGISTRY.iter().map(|entry| entry.name);
+        let hint = suggest(&error.name, known);
+        Failure::configuration(error).hint(hint)
+    })
+}
+
+/// The model of mode `fit` with its parameters, defaults filled in.
+pub(crate) fn model(config: &Config) -> Result<(&'static Entry, serde_json::Value), Failure> {
+    let named = config.model.as_ref().ok_or_else(|| {
+        let names: Vec<&str> = REGISTRY.iter().map(|entry| entry.name).collect();
+        wrong("mode `fit` needs a `model`").hint(format!("known: `{}`", names.join("`, `")))
+    })?;
+    let entry = entry(named)?;
+    let parameters = entry.check(&named.to_json()?).map_err(|error| {
+        let known = entry.parameters.iter().map(|parameter| parameter.name);
+        let unknown: Vec<&str> = named
+            .parameters
+            .keys()
+            .filter_map(|key| key.as_str())
+            .filter(|name| known.clone().all(|known| known != *name))
+            .collect();
+        let failure = Failure::configuration(error);
+        match unknown.first() {
+            Some(_) if entry.parameters.is_empty() => {
+                failure.hint(format!("`{}` takes no parameters", entry.name))
+            }
+            Some(name) => failure.hint(suggest(name, known)),
+            None => failure,
+        }
+    })?;
+    Ok((entry, parameters))
+}
+
+/// Checks a configuration against what is wired, and says what the outputs offer.
+pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
+    let Features { items, text, .. } = config.features;
+    let is_weight = |weight: f64| weight.is_finite() && weight >= 0.0;
+    if !(is_weight(items) && is_weight(text) && items + text > 0.0) {
+        return Err(wrong(
+            "`features.items` and `features.text` must be numbers from 0 up, not both 0",
+        ));
+    }
+    if let Some(act) = &config.act {
+        check_act(act)?;
+    }
+    match config.mode {
+        Mode::Fit => check_fit(config, offers),
+        Mode::Probe => check_probe(config, offers),
+    }
+}
+
+fn check_act(act: &Act) -> Result<(), Failure> {
+    match (act.drop_lowest, act.drop_below) {
+        (Some(share), None) if (0.0..1.0).contains(&share) => Ok(()),
+        (Some(share), None) => Err(wrong(format!(
+            "`act.drop_lowest` is {share}, which is no share of the samples"
+        ))
+        .hint("write a number from 0 to below 1, such as 0.2")),
+        (None, Some(bound)) if bound.is_finite() => Ok(()),
+        (None, Some(_)) => Err(wrong("`act.drop_below` is not a finite number")),
+        _ => Err(wrong(
+            "`act` takes exactly one of `drop_lowest` and `drop_below`",
+        )),
+    }
+}
+
+fn check_fit(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
+    let (entry, _) = model(config)?;
+    // Without offers a person checks the configuration alone.
+    if !offers.is_empty() {
+        let has_scores = offers.contains_key("scores");
+        if offers.contains_key("model") {
+            return Err(wrong("mode `fit` takes no input `model`")
+                .hint("leave the input out, or write `mode: probe`"));
+        }
+        if config.act.is_some() && !has_scores {
+            return Err(needs_scores());
+        }
+        if config.act.is_none() && has_scores {
+            return Err(scores_unused());
+        }
+    }
+    let facts = BTreeMap::from([("model".to_owned(), entry.name.to_owned())]);
+    let capabilities: BTreeSet<String> = entry
+        .capabilities
+        .iter()
+        .map(|capability| capability.as_str().to_owned())
+        .collect();
+    let offer = |kind: &str, capabilities| {
+        let offer = Offer {
+            kind: kind.to_owned(),
+            capabilities,
+            facts: facts.clone(),
+        };
+        (kind.to_owned(), vec![offer])
+    };
+    Ok(Offers::from([
+        offer("model", capabilities),
+        offer("predictions", BTreeSet::new()),
+        offer("training", BTreeSet::new()),
+    ]))
+}
+
+/// Acting without scores.
+pub(crate) fn needs_scores() -> Failure {
+    wrong("`act` needs the input `scores`").hint("wire `scores` of an `estimate` node")
+}
+
+/// Scores without acting.
+pub(crate) fn scores_unused() -> Failure {
+    wrong("the input `scores` is wired, but `act` does not say what to do with it")
+        .hint("write `act: { drop_lowest: 0.2 }`, or leave the input out")
+}
+
+fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
+    if let Some(model) = &config.model {
+        return Err(wrong(format!(
+            "mode `probe` takes the model as an input, not as `model: {}`",
+            model.name
+        ))
+        .hint("wire the output `model` of a node of mode `fit`"));
+    }
+    if config.act.is_some() {
+        return Err(wrong("`act` belongs to mode `fit`"));
+    }
+    if !offers.is_empty() && offers.contains_key("scores") {
+        return Err(wrong("mode `probe` takes no input `scores`"));
+    }
+    let model = offers.get("model").and_then(|offers| offers.first());
+    if !offers.is_empty() && model.is_none() {
+        return Err(wrong("mode `probe` needs the input `model`")
+            .hint("wire the output `model` of a node of mode `fit`"));
+    }
+    let mut offer = Offer {
+        kind: "probe".to_owned(),
+        ..Offer::default()
+    };
+    if let Some(model) = model {
+        offer.capabilities = model.capabilities.clone();
+        offer.facts = model.facts.clone();
+    }
+    offer.capabilities.insert("representations".to_owned());
+    Ok(Offers::from([("probe".to_owned(), vec![offer])]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        stage::yaml::parse(text, "test.yaml").unwrap()
+    }
+
+    fn message(text: &str, offers: &Offers) -> String {
+        check(&config(text), offers).unwrap_err().to_string()
+    }
+
+    fn offered(kinds: &[&str]) -> Offers {
+        kinds
+            .iter()
+            .map(|kind| {
+                let offer = Offer {
+                    kind: (*kind).to_owned(),
+                    ..Offer::default()
+                };
+                ((*kind).to_owned(), vec![offer])
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_model_offers_its_name_and_capabilities() {
+        let offers = check(&config("model: markov\n"), &Offers::new()).unwrap();
+        let roles: Vec<&str> = offers.keys().map(String::as_str).collect();
+        assert_eq!(roles, ["model", "predictions", "training"]);
+        let model = &offers["model"][0];
+        assert_eq!(model.facts["model"], "markov");
+        let capabilities: Vec<&str> = model.capabilities.iter().map(String::as_str).collect();
+        assert_eq!(capabilities, ["counts", "losses", "transitions"]);
+
+        // The probe of that model passes both on, and adds what every probe has.
+        let wired = Offers::from([("model".to_owned(), vec![model.clone()])]);
+        let probe = check(&config("mode: probe\n"), &wired).unwrap();
+        assert_eq!(probe.keys().collect::<Vec<_>>(), ["probe"]);
+        assert_eq!(probe["probe"][0].facts["model"], "markov");
+        assert_eq!(probe["probe"][0].capabilities.len(), 4);
+        assert!(probe["probe"][0].capabilities.contains("representations"));
+        // Nothing is assumed of a model that says nothing.
+        let alone = check(&config("mode: probe\n"), &Offers::new()).unwrap();
+        assert_eq!(alone["probe"][0].capabilities.len(), 1);
+    }
+
+    #[test]
+    fn wrong_configurations_say_what_to_write() {
+        let nothing = Offers::new();
+        for (text, expected) in [
+            ("top: 3\n", "mode `fit` needs a `model`"),
+            ("model: markow\n", "did you mean `markov`?"),
+            (
+                "model: { name: itemknn, neighbors: 3 }\n",
+                "did you mean `neighbours`?",
+            ),
+            (
+                "model: { name: itemknn, neighbours: -3 }\n",
+                "invalid value: integer `-3`",
+            ),
+            (
+                "model: { name: markov, k: 3 }\n",
+                "`markov` takes no parameters",
+            ),
+            ("model: markov\nact: { drop_lowest: 1.5 }\n", "no share"),
+            ("model: markov\nact: { drop_lowest: .nan }\n", "no share"),
+            (
+                "model: markov\nact: { drop_below: .inf }\n",
+                "not a finite number",
+            ),
+            ("model: markov\nact: {}\n", "exactly one"),
+            (
+                "model: markov\nact: { drop_lowest: 0.1, drop_below: 0 }\n",
+                "exactly one",
+            ),
+            (
+                "model: markov\nfeatures: { items: 0, text: 0 }\n",
+                "not both 0",
+            ),
+            ("model: markov\nfeatures: { items: -1 }\n", "from 0 up"),
+            ("mode: probe\nmodel: markov\n", "as an input"),
+            (
+                "mode: probe\nact: { drop_lowest: 0.1 }\n",
+                "belongs to mode `fit`",
+            ),
+        ] {
+            let message = message(text, &nothing);
+            assert!(message.contains(expected), "{text:?}: {message}");
+        }
+        for (text, kinds, expected) in [
+            (
+                "model: markov\nact: { drop_lowest: 0.1 }\n",
+                &["samples"][..],
+                "needs the input `scores`",
+            ),
+            (
+                "model: markov\n",
+                &["samples", "scores"],
+                "does not say what to do",
+            ),
+            (
+                "model: markov\n",
+                &["samples", "model"],
+                "takes no input `model`",
+            ),
+            ("mode: probe\n", &["samples"], "needs the input `model`"),
+            (
+                "mode: probe\n",
+                &["model", "scores"],
+                "takes no input `scores`",
+            ),
+        ] {
+            let message = message(text, &offered(kinds));
+            assert!(message.contains(expected), "{text:?}: {message}");
+        }
+        let unknown = stage::yaml::parse::<Config>("model: markov\nregime: mask\n", "t");
+        assert!(unknown.unwrap_err().to_string().contains("mask"));
+    }
+}

@@ -1,0 +1,187 @@
+//! What the stage says of itself.
+
+use std::collections::BTreeMap;
+
+use models::REGISTRY;
+use stage::{Description, Field, FieldKind, Input, Output, PROTOCOL};
+
+const fn field(
+    name: &'static str,
+    kind: FieldKind,
+    default: Option<&'static str>,
+    doc: &'static str,
+) -> Field {
+    Field {
+        name,
+        kind,
+        default,
+        doc,
+    }
+}
+
+fn config() -> Vec<Field> {
+    use FieldKind::{Integer, Named, Number, String};
+    vec![
+        field(
+            "mode",
+            String,
+            Some("fit"),
+            "`fit` fits a model and ranks; `probe` lays out what estimators may look at",
+        ),
+        field(
+            "model",
+            Named,
+            None,
+            "the model to fit; left out in mode `probe`",
+        ),
+        field(
+            "seen",
+            String,
+            Some("keep"),
+            "`keep`: items of the history are candidates; `exclude`: neither candidates nor relevant",
+        ),
+        field(
+            "top",
+            Integer,
+            Some("20"),
+            "length of the lists of best items",
+        ),
+        field(
+            "act.drop_lowest",
+            Number,
+            None,
+            "share of the scored samples to drop, at the suspicious end; from 0 to below 1",
+        ),
+        field(
+            "act.drop_below",
+            Number,
+            None,
+            "drop samples whose helpfulness is below this",
+        ),
+        field(
+            "regime",
+            String,
+            Some("drop"),
+            "what removal means; `drop`: the samples are gone, their events stay in other histories",
+        ),
+        field(
+            "features.max_history",
+            Integer,
+            Some("50"),
+            "last events of a history that count in its representation; 0: all",
+        ),
+        field(
+            "features.items",
+            Number,
+            Some("1"),
+            "weight of item numbers in cosines of representations",
+        ),
+        field(
+            "features.text",
+            Number,
+            Some("1"),
+            "weight of text terms in cosines of representations",
+        ),
+        field(
+            "seed",
+            Integer,
+            Some("0"),
+            "decides between equal scores when samples are dropped",
+        ),
+    ]
+}
+
+pub(crate) fn description() -> Description {
+    Description {
+        protocol: PROTOCOL,
+        name: "train",
+        revision: 1,
+        doc: "Fits a model on training samples and ranks all candidates for every request, or lays out what estimators may look at.",
+        uses_seed: true,
+        uses_floats: true,
+        inputs: vec![
+            Input::required("samples", &["samples"], "what to train on"),
+            Input::required(
+                "sequences",
+                &["sequences"],
+                "the events that histories are prefixes of",
+            ),
+            Input::required("requests", &["requests"], "what to rank for"),
+            Input::required("catalogue", &["catalogue"], "the items to rank"),
+            Input::required(
+                "item_features",
+                &["item_features"],
+                "text of the items, for representations",
+            ),
+            Input::required(
+                "scores",
+                &["scores", "oracle"],
+                "scores of the training samples, to act on",
+            )
+            .optional(),
+            Input::required("model", &["model"], "the fitted model, in mode `probe`").optional(),
+        ],
+        outputs: vec![
+            Output::new("model", "mode `fit`: the fitted model"),
+            Output::new(
+                "predictions",
+                "mode `fit`: ranks of relevant items, best items",
+            ),
+            Output::new("training", "mode `fit`: loss and validation figure"),
+            Output::new("probe", "mode `probe`: what estimators may look at"),
+        ],
+        config: config(),
+        registries: BTreeMap::from([(
+            "model",
+            REGISTRY.iter().map(models::Entry::describe).collect(),
+        )]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use crate::config::Config;
+
+    fn leaves(prefix: &str, value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    leaves(&format!("{prefix}{name}."), value, found);
+                }
+            }
+            _ => found.push(prefix.trim_end_matches('.').to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_fields_described_are_the_fields_read() {
+        let config: Config =
+            stage::yaml::parse("act: { drop_lowest: 0.1 }\nseed: 1\n", "t").unwrap();
+        let mut found = Vec::new();
+        leaves("", &serde_json::to_value(&config).unwrap(), &mut found);
+        let mut described: Vec<String> = super::config()
+            .iter()
+            .map(|field| field.name.to_owned())
+            .collect();
+        found.sort_unstable();
+        described.sort_unstable();
+        assert_eq!(found, described);
+    }
+
+    #[test]
+    fn the_defaults_described_are_the_defaults_taken() {
+        let described: String = super::config()
+            .iter()
+            .filter(|field| !field.name.contains('.'))
+            .filter_map(|field| Some(format!("{}: {}\n", field.name, field.default?)))
+            .collect();
+        let written: Config = stage::yaml::parse(&described, "t").unwrap();
+        let silent: Config = stage::yaml::parse("{}\n", "t").unwrap();
+        assert_eq!(
+            serde_json::to_value(written).unwrap(),
+            serde_json::to_value(silent).unwrap()
+        );
+    }
+}

@@ -1,0 +1,285 @@
+//! Mode `probe`: what estimators may look at, computed once per model.
+//!
+//! The directory holds `probe.json`, `probe_samples.parquet`, `probe_requests.parquet`,
+//! `representations.safetensors` and, where the model has them, `item_counts.parquet` and
+//! `transitions.parquet`. Representations are sparse matrices of rows of length 1: `histories`,
+//! whose row 0 is the empty history, and `items`, a row per catalogue item.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use models::{Card, Losses, Model, Representations, Sequences, TrainingData};
+use rayon::prelude::*;
+use serde::Serialize;
+use stage::{Exit, Failure, Io};
+use tables::{ItemCount, ProbeRequest, ProbeSample, Request, RowWriter, Sample, Transition};
+
+use crate::config::{Config, Features};
+use crate::inputs::{self, Catalogue};
+
+/// Histories whose features are computed before they are stored.
+const BLOCK: usize = 4096;
+
+/// What a probe is of.
+#[derive(Serialize)]
+struct ProbeCard<'a> {
+    model: &'a str,
+    revision: u32,
+    parameters: &'a serde_json::Value,
+    capabilities: Vec<&'a str>,
+    n_vocabulary: usize,
+    n_catalogue: usize,
+    n_samples: usize,
+    n_requests: usize,
+    n_histories: usize,
+    n_columns: usize,
+    features: &'a Features,
+}
+
+/// The distinct histories of samples and requests, each with its row.
+struct Histories {
+    /// (sequence, end) of rows 1 and up, ascending. Row 0 is the empty history.
+    keys: Vec<(u32, u32)>,
+}
+
+impl Histories {
+    fn new(keys: impl Iterator<Item = (u32, u32)>) -> Result<Self, Failure> {
+        let mut distinct: Vec<(u32, u32)> = Vec::new();
+        for key in keys.filter(|(_, end)| *end > 0) {
+            // Samples of one basket follow each other.
+            if distinct.last() != Some(&key) {
+                distinct.push(key);
+            }
+        }
+        distinct.sort_unstable();
+        distinct.dedup();
+        if u32::try_from(distinct.len()).is_err() {
+            return Err(Failure::new(
+                Exit::Data,
+                "there are more distinct histories than 32 bits number",
+            ));
+        }
+        Ok(Self { keys: distinct })
+    }
+
+    fn n(&self) -> usize {
+        self.keys.len() + 1
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "`new` bounds the rows")]
+    fn row(&self, sequence: u32, end: u32) -> u32 {
+        self.keys
+            .binary_search(&(sequence, end))
+            .map_or(0, |at| at as u32 + 1)
+    }
+}
+
+pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
+    let directory = io.optional("model").ok_or_else(|| {
+        Failure::new(Exit::Configuration, "mode `probe` needs the input `model`")
+            .hint("give it with `--in model=DIRECTORY`")
+    })?;
+    let (card, model) = models::load(directory).map_err(Failure::data)?;
+    let catalogue = inputs::catalogue(io)?;
+    if card.n_vocabulary != catalogue.n_vocabulary {
+        return Err(Failure::new(
+            Exit::Data,
+            format!(
+                "the model was fitted on {} items, the vocabulary has {}",
+                card.n_vocabulary, catalogue.n_vocabulary
+            ),
+        )
+        .hint("wire a model that was fitted on outputs of the same `split` node"));
+    }
+    let sequences = inputs::sequences(io, &catalogue)?;
+    let samples = inputs::samples(io.input("samples")?, io, |_| Ok(true))?;
+    let requests = inputs::requests(io, &catalogue, &sequences)?;
+    let data =
+        TrainingData::new(&samples, &sequences, catalogue.n_vocabulary).map_err(Failure::data)?;
+
+    let of_samples = (0..data.n_samples()).map(|at| (data.sequence(at), data.history_end(at)));
+    let of_requests = requests.iter().map(|row| (row.sequence, row.history_end));
+    let histories = Histories::new(of_samples.chain(of_requests))?;
+
+    let out = io.output("probe")?;
+    let n_columns =
+        write_representations(config, io, &catalogue, &data, &sequences, &histories, &out)?;
+    write_samples(io, model.as_ref(), &sequences, &histories, &out)?;
+    write_requests(model.losses(), &requests, &sequences, &histories, &out)?;
+    write_counts(model.as_ref(), &out)?;
+    write_card(
+        &ProbeCard {
+            model: &card.name,
+            revision: card.revision,
+            parameters: &card.parameters,
+            capabilities: capabilities(&card)?,
+            n_vocabulary: catalogue.n_vocabulary,
+            n_catalogue: catalogue.n(),
+            n_samples: data.n_samples(),
+            n_requests: requests.len(),
+            n_histories: histories.n(),
+            n_columns,
+            features: &config.features,
+        },
+        &out,
+    )
+}
+
+fn capabilities(card: &Card) -> Result<Vec<&'static str>, Failure> {
+    let entry = models::entry(&card.name).map_err(Failure::bug)?;
+    let mut words: Vec<&str> = entry
+        .capabilities
+        .iter()
+        .map(|capability| capability.as_str())
+        .chain(["representations"])
+        .collect();
+    words.sort_unstable();
+    Ok(words)
+}
+
+fn write_card(card: &ProbeCard<'_>, out: &Path) -> Result<(), Failure> {
+    let mut text = serde_json::to_string_pretty(card).map_err(Failure::bug)?;
+    text.push('\n');
+    let path = out.join("probe.json");
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| Failure::environment(error).cause(format!("writing `{}`", path.display())))
+}
+
+/// Writes the features of histories and items and returns the number of their columns.
+fn write_representations(
+    config: &Config,
+    io: &Io,
+    catalogue: &Catalogue,
+    data: &TrainingData<'_>,
+    sequences: &Sequences,
+    histories: &Histories,
+    out: &Path,
+) -> Result<usize, Failure> {
+    let items = inputs::item_features(io, catalogue)?;
+    let weights = models::Weights {
+        max_history: config.features.max_history,
+        items: config.features.items,
+        text: config.features.text,
+    };
+    let features = models::Features::fit(weights, &items, data).map_err(Failure::computation)?;
+
+    let mut progress = io.progress("representing histories", histories.n() as u64);
+    let mut representations = Representations::new(features.n_columns());
+    representations
+        .push_history(features.history(&[]))
+        .map_err(Failure::computation)?;
+    for block in histories.keys.chunks(BLOCK) {
+        let rows: Vec<Vec<(u32, f32)>> = block
+            .par_iter()
+            .map(|&(sequence, end)| {
+                // Every history was seen when samples and requests were read.
+                features.history(sequences.history(sequence, end).unwrap_or(&[]))
+            })
+            .collect();
+        for row in rows {
+            representations
+                .push_history(row)
+                .map_err(Failure::computation)?;
+        }
+        progress.advance(block.len() as u64);
+    }
+    for item in &items {
+        representations
+            .push_item(features.item(item.item))
+            .map_err(Failure::computation)?;
+    }
+    representations.save(out).map_err(Failure::environment)?;
+    Ok(features.n_columns())
+}
+
+fn write_samples(
+    io: &Io,
+    model: &dyn Model,
+    sequences: &Sequences,
+    histories: &Histories,
+    out: &Path,
+) -> Result<(), Failure> {
+    let losses = model.losses();
+    let mut writer = RowWriter::<ProbeSample>::create(out).map_err(Failure::environment)?;
+    let rows = tables::rows::<Sample>(io.input("samples")?).map_err(Failure::data)?;
+    let mut progress = io.progress("probing samples", rows.n_rows());
+    for sample in rows {
+        let sample = sample.map_err(Failure::data)?;
+        let history = sequences
+            .history(sample.sequence, sample.history_end)
+            .unwrap_or(&[]);
+        let row = ProbeSample {
+            sample_id: sample.sample_id,
+            sequence: sample.sequence,
+            item: sample.item,
+            history_length: sample.history_end,
+            last_item: history.last().copied(),
+            history_row: histories.row(sample.sequence, sample.history_end),
+            occurred_at: sample.occurred_at,
+            weight: sample.weight,
+            loss: losses.map(|losses| losses.loss(history, sample.item)),
+        };
+        writer.push(row).map_err(Failure::environment)?;
+        progress.advance(1);
+    }
+    writer.finish().map_err(Failure::environment)?;
+    Ok(())
+}
+
+fn write_requests(
+    losses: Option<&dyn Losses>,
+    requests: &[Request],
+    sequences: &Sequences,
+    histories: &Histories,
+    out: &Path,
+) -> Result<(), Failure> {
+    let rows = requests.iter().map(|request| {
+        let history = sequences
+            .history(request.sequence, request.history_end)
+            .unwrap_or(&[]);
+        ProbeRequest {
+            request: request.request,
+            part: request.part,
+            last_item: history.last().copied(),
+            history_row: histories.row(request.sequence, request.history_end),
+            relevant: request.relevant.clone(),
+            losses: losses.map_or_else(Vec::new, |losses| {
+                let of = |item: &u32| losses.loss(history, *item);
+                request.relevant.iter().map(of).collect()
+            }),
+        }
+    });
+    tables::write_all(out, rows).map_err(Failure::environment)?;
+    Ok(())
+}
+
+fn write_counts(model: &dyn Model, out: &Path) -> Result<(), Failure> {
+    if let Some(counts) = model.item_counts() {
+        let rows = (0..)
+            .zip(counts)
+            .map(|(item, &weight)| ItemCount { item, weight });
+        tables::write_all(out, rows).map_err(Failure::environment)?;
+    }
+    if let Some(transitions) = model.transitions() {
+        let rows = (0_u32..)
+            .zip(0..transitions.n_rows())
+            .flat_map(|(from_item, row)| {
+                let (items, weights) = transitions.row(row);
+                items
+                    .iter()
+                    .zip(weights)
+                    .map(move |(&to_item, &weight)| Transition {
+                        from_item,
+                        to_item,
+                        weight,
+                    })
+            });
+        tables::write_all(out, rows).map_err(Failure::environment)?;
+    }
+    Ok(())
+}
