@@ -230,10 +230,18 @@ fn most_alike(
         .filter(|&(other, cosine)| other != target && cosine > 0.0)
         .map(|(other, cosine): (u32, f64)| (other, cosine.min(1.0)))
         .collect();
-    alike.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    alike.truncate(n_alike - 1);
-    alike.insert(0, (target, 1.0));
-    alike
+    let order = |a: &(u32, f64), b: &(u32, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    let n_others = n_alike - 1;
+    if n_others < alike.len() {
+        alike.select_nth_unstable_by(n_others, order);
+        alike.truncate(n_others);
+    }
+    alike.sort_unstable_by(order);
+    // A copy without the room that all the others took.
+    let mut nearest = Vec::with_capacity(alike.len() + 1);
+    nearest.push((target, 1.0));
+    nearest.append(&mut alike);
+    nearest
 }
 
 struct Neighbourhood {
