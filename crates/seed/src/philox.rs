@@ -10,7 +10,11 @@ const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 
 /// Low and high half of a number.
 pub(crate) const fn split(x: u64) -> [u32; 2] {
-    [x as u32, (x >> 32) as u32]
+    let [a, b, c, d, e, f, g, h] = x.to_le_bytes();
+    [
+        u32::from_le_bytes([a, b, c, d]),
+        u32::from_le_bytes([e, f, g, h]),
+    ]
 }
 
 /// Encrypts a counter with a key.

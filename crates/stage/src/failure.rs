@@ -69,31 +69,26 @@ impl Failure {
     }
 
     /// A fault of ours.
-    #[expect(clippy::needless_pass_by_value, reason = "made for `map_err`")]
     pub fn bug(error: impl Error + 'static) -> Self {
         Self::of(Exit::Bug, &error)
     }
 
     /// A wrong configuration or call.
-    #[expect(clippy::needless_pass_by_value, reason = "made for `map_err`")]
     pub fn configuration(error: impl Error + 'static) -> Self {
         Self::of(Exit::Configuration, &error)
     }
 
     /// Bad input data. An out-of-space or permission error among the causes makes it the environment's.
-    #[expect(clippy::needless_pass_by_value, reason = "made for `map_err`")]
     pub fn data(error: impl Error + 'static) -> Self {
         Self::of(environment_or(Exit::Data, &error), &error)
     }
 
     /// Disk, memory, permissions.
-    #[expect(clippy::needless_pass_by_value, reason = "made for `map_err`")]
     pub fn environment(error: impl Error + 'static) -> Self {
         Self::of(Exit::Environment, &error)
     }
 
     /// A computation that diverged or did not converge.
-    #[expect(clippy::needless_pass_by_value, reason = "made for `map_err`")]
     pub fn computation(error: impl Error + 'static) -> Self {
         Self::of(Exit::Computation, &error)
     }

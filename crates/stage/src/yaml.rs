@@ -101,7 +101,6 @@ fn refuse_exotic(text: &str, origin: &str) -> Result<(), Failure> {
                 Some('"') if c == '\\' => {
                     chars.next();
                 }
-                Some(_) => {}
                 None if starts_value && matches!(c, '"' | '\'') => quote = Some(c),
                 None if c == '#' && before == ' ' => break,
                 None if starts_value
@@ -125,7 +124,7 @@ fn refuse_exotic(text: &str, origin: &str) -> Result<(), Failure> {
                 {
                     block_scalar = Some(indent);
                 }
-                None => {}
+                Some(_) | None => {}
             }
             before = c;
         }

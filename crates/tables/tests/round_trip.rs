@@ -7,6 +7,10 @@ use tables::{
     TABLES, Writer, batches, read_all, shortlex, write_all,
 };
 
+#[expect(
+    clippy::unwrap_used,
+    reason = "a fixture; the ordinals of the tests fit"
+)]
 fn interaction(ordinal: u64) -> Interaction {
     Interaction {
         sample_id: SampleId::new(0, ordinal, 0).unwrap().0,
@@ -14,9 +18,10 @@ fn interaction(ordinal: u64) -> Interaction {
         user_id: (!ordinal.is_multiple_of(3)).then(|| format!("用户{ordinal}")),
         item_id: format!("item {}", ordinal % 7),
         event: Event::ALL[usize::try_from(ordinal).unwrap() % Event::ALL.len()],
-        occurred_at: (!ordinal.is_multiple_of(5)).then(|| Instant(1_291_191_960_000 + ordinal as i64)),
+        occurred_at: (!ordinal.is_multiple_of(5))
+            .then(|| Instant(1_291_191_960_000 + ordinal.cast_signed())),
         value: ordinal.is_multiple_of(2).then_some(ordinal as f64 / 3.0),
-        price_e4: Some(-(ordinal as i64)),
+        price_e4: Some(-(ordinal.cast_signed())),
         session_id: None,
         query_id: Some(String::new()),
         shown_rank: Some(u32::MAX),
@@ -102,7 +107,10 @@ fn other_columns_are_refused_by_name() {
     };
     assert!(matches!(error.kind, ReadErrorKind::Schema { .. }));
     let text = format!("{error}: {}", error.kind);
-    assert!(text.contains("samples.parquet") && text.contains("`history_end`"), "{text}");
+    assert!(
+        text.contains("samples.parquet") && text.contains("`history_end`"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -113,7 +121,10 @@ fn a_damaged_file_is_an_error_and_no_panic() {
     let whole = std::fs::read(&path).unwrap();
     for cut in [0, 3, whole.len() / 2, whole.len() - 1] {
         std::fs::write(&path, &whole[..cut]).unwrap();
-        assert!(read_all::<Interaction>(directory.path()).is_err(), "cut at {cut}");
+        assert!(
+            read_all::<Interaction>(directory.path()).is_err(),
+            "cut at {cut}"
+        );
     }
 }
 
@@ -122,7 +133,10 @@ fn a_file_is_never_overwritten() {
     let directory = tempfile::tempdir().unwrap();
     write_all(directory.path(), [interaction(1)]).unwrap();
     assert!(write_all(directory.path(), [interaction(2)]).is_err());
-    assert_eq!(read_all::<Interaction>(directory.path()).unwrap(), vec![interaction(1)]);
+    assert_eq!(
+        read_all::<Interaction>(directory.path()).unwrap(),
+        vec![interaction(1)]
+    );
 }
 
 #[test]
@@ -159,7 +173,12 @@ fn tables_are_documented_and_unique() {
     for table in TABLES {
         assert!(!table.doc.trim().is_empty(), "{}", table.name);
         for column in table.columns {
-            assert!(column.doc.trim().ends_with('.'), "{}.{}", table.name, column.name);
+            assert!(
+                column.doc.trim().ends_with('.'),
+                "{}.{}",
+                table.name,
+                column.name
+            );
         }
     }
 }
