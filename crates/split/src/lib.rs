@@ -1,1 +1,181 @@
-//! split.
+//! The stage `split`: cleaned events to samples, requests and everything fitted on training alone.
+//!
+//! A temporal split is the default. The vocabulary, the features and the training samples are a
+//! function of the events before the first cut; later events only append to the catalogue and to
+//! the sequences.
+
+mod catalogue;
+mod config;
+mod features;
+mod log;
+mod parts;
+mod plant;
+mod profile;
+mod requests;
+mod sequences;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use stage::{Description, Failure, Input, Io, Offers, Output, PROTOCOL, Seed, Stage};
+use tables::{Instant, Item, Planted, RowWriter, Score, SequenceEvent, Suspect};
+
+pub use config::{Config, EventNoise, Instants, Plant, Scheme};
+
+use catalogue::Numbers;
+use features::Features;
+use log::Log;
+use parts::Parts;
+use sequences::Sequences;
+
+/// The stage.
+pub struct Split;
+
+impl Stage for Split {
+    type Config = Config;
+
+    fn description() -> Description {
+        Description {
+            protocol: PROTOCOL,
+            name: "split",
+            revision: 1,
+            doc: "Splits cleaned events into training samples and requests; plants noise whose truth is known.",
+            uses_seed: true,
+            uses_floats: true,
+            inputs: vec![
+                Input::required("events", &["events"], "cleaned events, sorted"),
+                Input::required("items", &["items"], "what is known of items"),
+            ],
+            outputs: vec![
+                Output::new("vocabulary", "items of the training part"),
+                Output::new("catalogue", "every item that can be ranked, and since when"),
+                Output::new("item_features", "features of items, fitted on training"),
+                Output::new("user_features", "profiles of sequences, from training"),
+                Output::new("sequences", "all events by user: histories are prefixes"),
+                Output::new("samples", "training samples, planted ones included"),
+                Output::new("requests", "evaluation requests"),
+                Output::new(
+                    "planted",
+                    "which samples are corrupted, and how; for `evaluate` and `report`",
+                ),
+                Output::new(
+                    "oracle",
+                    "scores that know the planted samples; for `train` alone",
+                ),
+                Output::new("profile", "figures that describe the split"),
+            ],
+            config: config::fields(),
+            registries: BTreeMap::new(),
+        }
+    }
+
+    fn check(config: &Config, _offers: &Offers) -> Result<Offers, Failure> {
+        config.check()?;
+        Ok(Self::description().offers())
+    }
+
+    fn run(config: &Config, io: &Io) -> Result<(), Failure> {
+        if config.scheme == Scheme::LeaveOneOut {
+            io.warn("leave-one-out trains on events that are later than other users' test events: its numbers compare with other leave-one-out numbers only");
+        }
+        let log = Log::read(io.input("events")?, |n| io.progress("reading events", n))?;
+        let mut described = BTreeMap::new();
+        for item in tables::rows::<Item>(io.input("items")?).map_err(Failure::data)? {
+            let item = item.map_err(Failure::data)?;
+            described.insert(item.item_id.clone(), item);
+        }
+        let parts = Parts::of(&log, config)?;
+        let numbers = Numbers::of(&log, &parts);
+        let seed = Seed::root(config.seed).child("plant");
+        let (inserted, mut planted) =
+            plant::event_noise(&log, &parts, &numbers, &config.plant, config.scheme, seed);
+        let sequences = Sequences::of(&log, &parts, &numbers, &inserted, config.scheme);
+        let (replaced, mut relabelled) = plant::label_noise(
+            &sequences,
+            numbers.n_vocabulary,
+            config.plant.label_noise,
+            seed,
+        );
+        planted.append(&mut relabelled);
+        planted.sort_by_key(|row| row.sample_id);
+        let requests = requests::requests(&log, &parts, &numbers, &sequences, config);
+        let features = Features::of(&log, &sequences, &numbers, &described);
+        let profile = profile::profile(&log, &parts, &numbers, &sequences, &requests, config);
+        io.note(&format!(
+            "{} training samples of {} users, {} items to rank, {} requests, {} samples corrupted",
+            sequences
+                .part
+                .iter()
+                .filter(|part| **part == tables::Part::Training)
+                .count(),
+            numbers.n_trained_sequences,
+            numbers.catalogue.len(),
+            requests.len(),
+            planted.len(),
+        ));
+
+        write(io.output("vocabulary")?, features.vocabulary)?;
+        write(io.output("item_features")?, features.items)?;
+        write(io.output("user_features")?, features.users)?;
+        write(io.output("catalogue")?, numbers.catalogue)?;
+        write(io.output("sequences")?, rows(&sequences, log.has_instants))?;
+        write(
+            io.output("samples")?,
+            requests::samples(&sequences, log.has_instants, &replaced),
+        )?;
+        write(io.output("requests")?, requests)?;
+        write(io.output("oracle")?, oracle(&sequences, &planted))?;
+        write(io.output("planted")?, planted)?;
+        write(io.output("profile")?, profile)
+    }
+}
+
+fn write<R: tables::Row>(
+    directory: PathBuf,
+    rows: impl IntoIterator<Item = R>,
+) -> Result<(), Failure> {
+    let mut writer = RowWriter::create(&directory).map_err(Failure::environment)?;
+    for row in rows {
+        writer.push(row).map_err(Failure::environment)?;
+    }
+    writer.finish().map_err(Failure::environment).map(|_| ())
+}
+
+fn rows(sequences: &Sequences, has_instants: bool) -> impl Iterator<Item = SequenceEvent> + '_ {
+    (0..sequences.len()).flat_map(move |sequence| {
+        let range = sequences.range(sequence);
+        let start = range.start;
+        range.map(move |event| SequenceEvent {
+            sequence: u32::try_from(sequence).unwrap_or(u32::MAX),
+            position: u32::try_from(event - start).unwrap_or(u32::MAX),
+            item: sequences.item[event],
+            event: sequences.event[event],
+            occurred_at: has_instants.then_some(Instant(sequences.at[event])),
+            sample_id: sequences.sample_id[event],
+            part: sequences.part[event],
+        })
+    })
+}
+
+/// Scores that know the truth: planted -1, others 0; sorted by sample id.
+fn oracle(sequences: &Sequences, planted: &[Planted]) -> Vec<Score> {
+    let mut scores: Vec<Score> = (0..sequences.item.len())
+        .filter(|&event| sequences.part[event] == tables::Part::Training)
+        .map(|event| {
+            let sample_id = sequences.sample_id[event];
+            let is_planted = planted
+                .binary_search_by_key(&sample_id, |row| row.sample_id)
+                .is_ok();
+            Score {
+                method: "oracle".to_owned(),
+                sample_id,
+                score: Some(if is_planted { -1.0 } else { 0.0 }),
+                std_error: None,
+                n_updates: 0,
+                suspect: Suspect::Low,
+            }
+        })
+        .collect();
+    scores.sort_unstable_by_key(|score| score.sample_id);
+    scores
+}

@@ -1,2 +1,5 @@
-//! split.
-fn main() {}
+//! The executable of the stage `split`.
+
+fn main() -> std::process::ExitCode {
+    stage::main::<split::Split>()
+}

@@ -180,7 +180,7 @@ table! {
         item: u32,
         /// Identity in the raw log.
         item_id: String,
-        /// Training events on it, before planting.
+        /// Training events on it, inserted ones included.
         n_events: u64,
         /// First training event; null where the log has no instants.
         first_at: Option<Instant>,
