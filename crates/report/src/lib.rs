@@ -1,1 +1,173 @@
-//! report.
+//! Turns results into what people read: one self-contained HTML page, and tables as Markdown and CSV.
+//!
+//! The page leads with the answer (which method found the planted noise, what acting on it changed,
+//! what it cost) and then shows what the answer rests on. Measured costs appear on the page alone:
+//! the folder of tables is a result, and equal inputs give equal bytes.
+
+mod chart;
+mod evidence;
+mod format;
+mod html;
+mod measure;
+mod page;
+mod protocol;
+mod section;
+mod table;
+mod view;
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use stage::{Description, Failure, Field, FieldKind, Input, Io, Offers, Output, PROTOCOL, Stage};
+
+use crate::evidence::{Evidence, ROLES};
+use crate::table::{ResultTable, markdown_text};
+
+/// What people can choose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Title of the page.
+    #[serde(default = "default_title")]
+    pub title: String,
+    /// Where the data comes from, in one line below the title.
+    #[serde(default)]
+    pub source: String,
+}
+
+fn default_title() -> String {
+    "Which training samples help".to_owned()
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            title: default_title(),
+            source: String::new(),
+        }
+    }
+}
+
+/// The stage.
+pub struct Report;
+
+impl Stage for Report {
+    type Config = Config;
+
+    fn description() -> Description {
+        const WHAT: [&str; 9] = [
+            "Figures with intervals and protocols.",
+            "Sentences that hold.",
+            "Figures of single requests.",
+            "Measured costs; on the page alone.",
+            "Cleaning steps.",
+            "Figures of the split data.",
+            "Scores and cards of the methods.",
+            "Epochs of the models.",
+            "Refused records.",
+        ];
+        const KINDS: [&[&str]; 9] = [
+            &["metrics"],
+            &["conclusions"],
+            &["per_request"],
+            &["costs"],
+            &["audit"],
+            &["profile"],
+            &["scores"],
+            &["training"],
+            &["rejects"],
+        ];
+        let inputs = ROLES.into_iter().zip(KINDS).zip(WHAT);
+        Description {
+            protocol: PROTOCOL,
+            name: "report",
+            revision: 1,
+            doc: "Turns results into one self-contained HTML page, and tables as Markdown and CSV.",
+            uses_seed: false,
+            uses_floats: false,
+            inputs: inputs
+                .map(|((role, kinds), doc)| Input::required(role, kinds, doc).optional().many())
+                .collect(),
+            outputs: vec![
+                Output::new("tables", "Every result table as Markdown and CSV; no measured costs."),
+                Output::new("html", "The page: `index.html`.").measured(),
+            ],
+            config: vec![
+                Field {
+                    name: "title",
+                    kind: FieldKind::String,
+                    default: Some("Which training samples help"),
+                    doc: "Title of the page.",
+                },
+                Field {
+                    name: "source",
+                    kind: FieldKind::String,
+                    default: Some("\"\""),
+                    doc: "Where the data comes from, in one line below the title.",
+                },
+            ],
+            registries: BTreeMap::new(),
+        }
+    }
+
+    fn check(_config: &Config, _offers: &Offers) -> Result<Offers, Failure> {
+        Ok(Self::description().offers())
+    }
+
+    fn run(config: &Config, io: &Io) -> Result<(), Failure> {
+        let evidence = Evidence::read(io)?;
+        let sections = section::sections(&evidence);
+        let tables: Vec<&ResultTable> = sections
+            .iter()
+            .flat_map(|section| &section.tables)
+            .collect();
+        write_tables(&io.output("tables")?, config, &tables)?;
+        let page = page::page(config, &sections);
+        write_file(&io.output("html")?, "index.html", &page)
+    }
+}
+
+fn write_tables(
+    directory: &Path,
+    config: &Config,
+    tables: &[&ResultTable],
+) -> Result<(), Failure> {
+    let mut index = format!("# {}\n\n", markdown_text(&config.title));
+    if !config.source.is_empty() {
+        index.push_str(&markdown_text(&config.source));
+        index.push_str("\n\n");
+    }
+    for table in tables {
+        write_file(directory, &format!("{}.md", table.name), &table.markdown())?;
+        write_file(directory, &format!("{}.csv", table.name), &table.csv())?;
+        index.push_str(&format!(
+            "- {}: [Markdown]({name}.md), [CSV]({name}.csv), {}\n",
+            markdown_text(&table.title),
+            format::counted(table.rows.len() as u64, "row", "rows"),
+            name = table.name,
+        ));
+    }
+    write_file(directory, "index.md", &index)
+}
+
+/// A file of the report could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to write `{}`", path.display())]
+struct WriteError {
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+fn write_file(directory: &Path, name: &str, text: &str) -> Result<(), Failure> {
+    let path = directory.join(name);
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        file.write_all(text.as_bytes())?;
+        file.flush()
+    };
+    write().map_err(|source| Failure::environment(WriteError { path, source }))
+}

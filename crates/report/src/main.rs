@@ -1,2 +1,5 @@
-//! report.
-fn main() {}
+//! The executable of the stage `report`.
+
+fn main() -> std::process::ExitCode {
+    stage::main::<report::Report>()
+}

@@ -1,0 +1,54 @@
+//! Protocols in words: what several figures have in common is said once.
+
+/// The clauses that all of some protocols share, and what each says beyond them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Clauses {
+    /// Shared clauses, joined; empty if there are none.
+    pub(crate) shared: String,
+    /// The rest of each protocol, in their order.
+    pub(crate) own: Vec<String>,
+}
+
+impl Clauses {
+    /// Factors protocols whose clauses are joined by `; `.
+    pub(crate) fn of<S: AsRef<str>>(protocols: &[S]) -> Self {
+        let split: Vec<Vec<&str>> = protocols
+            .iter()
+            .map(|protocol| {
+                let clauses = protocol.as_ref().split("; ").map(str::trim);
+                clauses.filter(|clause| !clause.is_empty()).collect()
+            })
+            .collect();
+        let Some((first, others)) = split.split_first() else {
+            return Self::default();
+        };
+        let shared: Vec<&str> = first
+            .iter()
+            .copied()
+            .filter(|clause| others.iter().all(|other| other.contains(clause)))
+            .collect();
+        let own = split.iter().map(|clauses| {
+            let rest = clauses.iter().copied().filter(|clause| !shared.contains(clause));
+            rest.collect::<Vec<_>>().join("; ")
+        });
+        Self {
+            own: own.collect(),
+            shared: shared.join("; "),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_clauses_are_said_once() {
+        let clauses = Clauses::of(&["hits / k; full ranking; mid-ranks", "1 / rank; full ranking; mid-ranks"]);
+        assert_eq!(clauses.shared, "full ranking; mid-ranks");
+        assert_eq!(clauses.own, ["hits / k", "1 / rank"]);
+        let one = Clauses::of(&["a; b"]);
+        assert_eq!((one.shared.as_str(), one.own[0].as_str()), ("a; b", ""));
+        assert_eq!(Clauses::of::<&str>(&[]), Clauses::default());
+    }
+}

@@ -1,0 +1,310 @@
+//! What acting on the scores changed.
+
+use stage::Label;
+use tables::Metric;
+
+use super::{Section, figure, missing, show};
+use crate::chart::{Band, DotRow, Dots, Mark, Reference};
+use crate::evidence::{Evidence, Spread};
+use crate::format::Shown;
+use crate::html::Html;
+use crate::measure::measure;
+use crate::table::{Best, Cell, Column, ResultTable, Row};
+use crate::view::{self, Arm, ArmKind};
+
+/// Other metrics whose change is shown, as far as they were measured.
+const OTHERS: [&str; 7] = [
+    "accuracy",
+    "hit_rate@10",
+    "precision@10",
+    "recall@10",
+    "f1@10",
+    "ndcg@10",
+    "mrr@10",
+];
+
+pub(super) fn section(evidence: &Evidence) -> Section {
+    let mut body = Html::new();
+    let mut tables = Vec::new();
+    let by_model = view::arms(evidence);
+    if by_model.is_empty() {
+        missing(&mut body, evidence, "metrics", "training again after acting on scores");
+    } else {
+        for (model, arms) in &by_model {
+            let title = if model.is_empty() { "the model" } else { model };
+            if by_model.len() > 1 {
+                body.leaf("h3", &[], title);
+            }
+            figure(&mut body, &plot(arms).draw(), &caption(title, arms));
+        }
+        show(&mut body, &mut tables, table(evidence, &by_model));
+        for table in [others(evidence, &by_model), requests(evidence, &by_model)] {
+            if let Some(table) = table {
+                show(&mut body, &mut tables, table);
+            }
+        }
+    }
+    Section {
+        id: "action",
+        title: "What acting on it changed",
+        guide: "Each arm drops training samples, trains the model again and is judged on the same test \
+                requests: right of zero the ranking got better. An arm earns its keep where it \
+                beats dropping as many samples at random."
+            .to_owned(),
+        body,
+        tables,
+    }
+}
+
+fn caption(model: &str, arms: &[Arm<'_>]) -> String {
+    let action = view::distinct(
+        arms.iter()
+            .filter(|arm| arm.kind != ArmKind::Bound)
+            .filter_map(|arm| arm.change.action.as_deref()),
+    );
+    let mut text = format!("Change of NDCG@10 of {model} on the test requests");
+    if let [action] = action[..] {
+        text.push_str(" after ");
+        text.push_str(&action.replace('_', " ").replace('=', " "));
+    }
+    text.push_str("; bars are 95 % intervals of the paired difference.");
+    if arms.iter().any(|arm| arm.kind == ArmKind::Random) {
+        text.push_str(" The shade is the interval of dropping at random.");
+    }
+    if arms.iter().any(|arm| arm.kind == ArmKind::Bound) {
+        text.push_str(" The diamond drops exactly the planted samples, which nobody could know.");
+    }
+    text
+}
+
+fn plot(arms: &[Arm<'_>]) -> Dots {
+    let best = best(arms);
+    let rows = arms.iter().enumerate().map(|(index, arm)| DotRow {
+        label: arm.name.clone(),
+        note: match arm.kind {
+            ArmKind::Bound => "upper bound".to_owned(),
+            ArmKind::Random => "drops at random".to_owned(),
+            ArmKind::Method => String::new(),
+        },
+        value: arm.change.value,
+        interval: view::interval(arm.change),
+        mark: match arm.kind {
+            ArmKind::Bound => Mark::Bound,
+            ArmKind::Random => Mark::Baseline,
+            ArmKind::Method if best == Some(index) => Mark::Best,
+            ArmKind::Method => Mark::Plain,
+        },
+    });
+    let band = arms
+        .iter()
+        .find(|arm| arm.kind == ArmKind::Random)
+        .and_then(|arm| view::interval(arm.change))
+        .map(|(low, high)| Band { low, high });
+    Dots {
+        title: "change".to_owned(),
+        rows: rows.collect(),
+        reference: Some(Reference {
+            value: 0.0,
+            label: "as trained on everything",
+        }),
+        band,
+        has_stems: true,
+        shown: Shown::Signed(4),
+    }
+}
+
+/// The arm of a method that changed most for the better, if any did.
+fn best(arms: &[Arm<'_>]) -> Option<usize> {
+    (0..arms.len())
+        .filter(|index| arms[*index].kind == ArmKind::Method && arms[*index].change.value > 0.0)
+        .max_by(|a, b| {
+            let (a, b) = (&arms[*a], &arms[*b]);
+            a.change.value.total_cmp(&b.change.value)
+        })
+}
+
+fn p_value(metric: Option<&Metric>) -> Cell {
+    metric
+        .and_then(|metric| metric.p_value)
+        .map_or(Cell::Empty, |p| Cell::plain(p, Shown::Probability))
+}
+
+fn table(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> ResultTable {
+    let columns = vec![
+        Column::new("model", "model"),
+        Column::new("arm", "dropped by"),
+        Column::new("action", "action"),
+        Column::new("ndcg_10", "NDCG@10").best(Best::Highest).with_interval(),
+        Column::new("change", "change").with_interval(),
+        Column::new("change_p", "p"),
+        Column::new("against_random", "against random").with_interval(),
+        Column::new("against_random_p", "p"),
+        Column::new("against_oracle", "against the bound").with_interval(),
+        Column::new("against_oracle_p", "p"),
+    ];
+    let mut rows = Vec::new();
+    for (model, arms) in by_model {
+        if let Some(base) = view::base(evidence, model) {
+            let mut cells = vec![
+                Cell::Code((*model).to_owned()),
+                Cell::Text("nothing".to_owned()),
+                Cell::Note("trained on everything".to_owned()),
+                view::cell(base),
+            ];
+            cells.resize(columns.len(), Cell::Empty);
+            rows.push(Row::new(cells).group(*model).reference(true));
+        }
+        for arm in arms {
+            let of = |name: &str| view::of_arm(evidence, arm.change, name);
+            let figure = |name: &str| of(name).map_or(Cell::Empty, view::cell);
+            let action = arm.change.action.clone().unwrap_or_default();
+            let cells = vec![
+                Cell::Code((*model).to_owned()),
+                Cell::Code(arm.name.clone()),
+                Cell::Note(action),
+                figure(view::RANKING),
+                figure(view::CHANGE),
+                p_value(of(view::CHANGE)),
+                figure("ndcg@10_vs_random"),
+                p_value(of("ndcg@10_vs_random")),
+                figure("ndcg@10_vs_oracle"),
+                p_value(of("ndcg@10_vs_oracle")),
+            ];
+            rows.push(
+                Row::new(cells)
+                    .group(*model)
+                    .reference(arm.kind != ArmKind::Method),
+            );
+        }
+    }
+    ResultTable {
+        name: "action".to_owned(),
+        title: "NDCG@10 after acting, and its paired differences".to_owned(),
+        note: "p: two-sided, after Holm correction over the arms.".to_owned(),
+        columns,
+        rows,
+    }
+}
+
+/// Changes of the other metrics.
+fn others(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> Option<ResultTable> {
+    let changes: Vec<(&str, String)> = OTHERS
+        .iter()
+        .map(|name| (*name, format!("{name}_vs_base")))
+        .filter(|(_, change)| {
+            evidence
+                .metrics
+                .iter()
+                .any(|metric| metric.family == "action" && metric.metric == *change)
+        })
+        .collect();
+    if changes.len() < 2 {
+        return None;
+    }
+    let mut columns = vec![
+        Column::new("model", "model"),
+        Column::new("arm", "dropped by"),
+    ];
+    columns.extend(changes.iter().map(|(name, change)| {
+        Column::new(change.as_str(), measure("action", name).title)
+            .best(Best::Highest)
+            .with_interval()
+    }));
+    let mut rows = Vec::new();
+    for (model, arms) in by_model {
+        for arm in arms {
+            let mut cells = vec![
+                Cell::Code((*model).to_owned()),
+                Cell::Code(arm.name.clone()),
+            ];
+            cells.extend(changes.iter().map(|(_, change)| {
+                view::of_arm(evidence, arm.change, change).map_or(Cell::Empty, view::cell)
+            }));
+            rows.push(
+                Row::new(cells)
+                    .group(*model)
+                    .reference(arm.kind != ArmKind::Method),
+            );
+        }
+    }
+    Some(ResultTable {
+        name: "action_changes".to_owned(),
+        title: "Change of every metric after acting".to_owned(),
+        note: "Paired differences from the model trained on everything.".to_owned(),
+        columns,
+        rows,
+    })
+}
+
+/// For how many requests acting made the ranking better or worse.
+fn requests(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> Option<ResultTable> {
+    let mut rows = Vec::new();
+    for (model, arms) in by_model {
+        let Some(base) = base_spread(evidence, model) else {
+            continue;
+        };
+        for arm in arms {
+            let Some(spread) = arm_spread(evidence, arm) else {
+                continue;
+            };
+            let counts = spread.against(base);
+            let n: u64 = counts.iter().sum();
+            if n == 0 {
+                continue;
+            }
+            let mut cells = vec![
+                Cell::Code((*model).to_owned()),
+                Cell::Code(arm.name.clone()),
+            ];
+            cells.extend(counts.map(|count| Cell::plain(count as f64 / n as f64, Shown::Percent)));
+            cells.push(Cell::Count(n));
+            rows.push(Row::new(cells));
+        }
+    }
+    (!rows.is_empty()).then(|| ResultTable {
+        name: "action_requests".to_owned(),
+        title: "Test requests by what acting did to their NDCG@10".to_owned(),
+        note: "A mean hides how many requests gain and how many lose.".to_owned(),
+        columns: vec![
+            Column::new("model", "model"),
+            Column::new("arm", "dropped by"),
+            Column::new("better", "better"),
+            Column::new("same", "same"),
+            Column::new("worse", "worse"),
+            Column::new("n", "requests"),
+        ],
+        rows,
+    })
+}
+
+/// The requests of the one base with this model, if there is just one.
+fn base_spread<'a>(evidence: &'a Evidence, model: &str) -> Option<&'a Spread> {
+    let bases = view::distinct(
+        evidence
+            .metrics
+            .iter()
+            .filter(|metric| metric.family == "ranking")
+            .map(|metric| metric.node.as_str()),
+    );
+    one(evidence.spreads.iter().filter(|((node, label), _)| {
+        bases.contains(&node.as_str())
+            && Label::parse(label).is_some_and(|label| label.get("model").unwrap_or("") == model)
+    }))
+}
+
+/// The requests of an arm, if there is just one such.
+fn arm_spread<'a>(evidence: &'a Evidence, arm: &Arm<'_>) -> Option<&'a Spread> {
+    one(evidence.spreads.iter().filter(|((node, label), _)| {
+        let label = Label::parse(label).unwrap_or_default();
+        *node == arm.change.node
+            && label.get("model") == arm.change.model.as_deref()
+            && label.get("method") == arm.change.method.as_deref()
+    }))
+}
+
+fn one<'a>(
+    mut found: impl Iterator<Item = (&'a (String, String), &'a Spread)>,
+) -> Option<&'a Spread> {
+    let (_, first) = found.next()?;
+    found.next().is_none().then_some(first)
+}

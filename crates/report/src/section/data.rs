@@ -1,0 +1,378 @@
+//! What happened to the data, and how everything was judged.
+
+use tables::Instant;
+
+use super::{Section, figure, missing, show};
+use crate::chart::{self, Step};
+use crate::evidence::{Evidence, Profile};
+use crate::format::{self, Shown};
+use crate::html::Html;
+use crate::protocol::Clauses;
+use crate::table::{Cell, Column, ResultTable, Row};
+use crate::view;
+
+/// Shares of the profile that deserve a bar.
+const SHARES: [(&str, &str); 2] = [
+    ("equal_instant_frac", "of the events share their instant with another event of the same user"),
+    ("repeat_frac", "of the relevant items at the test are repeats: they were in the history already"),
+];
+
+pub(super) fn section(evidence: &Evidence) -> Section {
+    let mut body = Html::new();
+    let mut tables = Vec::new();
+    audit(&mut body, &mut tables, evidence);
+    rejects(&mut body, &mut tables, evidence);
+    profiles(&mut body, &mut tables, evidence);
+    protocols(&mut body, evidence);
+    Section {
+        id: "data",
+        title: "The data, and how it was judged",
+        guide: "Every record that was read is accounted for: bars show the rows that a step passed on, \
+                and in the second colour the rows it took away."
+            .to_owned(),
+        body,
+        tables,
+    }
+}
+
+fn audit(html: &mut Html, tables: &mut Vec<ResultTable>, evidence: &Evidence) {
+    html.leaf("h3", &[], "From the raw log to clean events");
+    if evidence.audit.is_empty() {
+        missing(html, evidence, "audit", "the cleaning steps");
+        return;
+    }
+    let steps: Vec<Step> = evidence
+        .audit
+        .iter()
+        .map(|step| Step {
+            name: format!("{} · {}", step.stage, step.name.replace('_', " ")),
+            note: step.note.clone(),
+            rows_in: step.rows_in,
+            rows_out: step.rows_out,
+            uses_future: step.uses_future,
+        })
+        .collect();
+    let mut caption = String::from("Rows left after each step, in the order of execution.");
+    if steps.iter().any(|step| step.uses_future) {
+        caption.push_str(
+            " A step that uses the future decides about a row by looking at later rows, which a \
+             running system could not do.",
+        );
+    }
+    figure(html, &chart::steps(&steps), &caption);
+    let rows = evidence.audit.iter().map(|step| {
+        Row::new(vec![
+            Cell::Text(step.stage.clone()),
+            Cell::Text(step.name.clone()),
+            Cell::Count(step.rows_in),
+            Cell::Count(step.rows_out),
+            Cell::Text(if step.uses_future { "yes" } else { "no" }.to_owned()),
+            Cell::Note(step.note.clone()),
+        ])
+    });
+    tables.push(ResultTable {
+        name: "audit".to_owned(),
+        title: "Cleaning steps".to_owned(),
+        note: "Rows in and out of each step, in the order of execution.".to_owned(),
+        columns: vec![
+            Column::new("stage", "stage"),
+            Column::new("step", "step"),
+            Column::new("rows_in", "rows in"),
+            Column::new("rows_out", "rows out"),
+            Column::new("uses_future", "uses the future"),
+            Column::new("note", "why"),
+        ],
+        rows: rows.collect(),
+    });
+}
+
+fn rejects(html: &mut Html, tables: &mut Vec<ResultTable>, evidence: &Evidence) {
+    html.leaf("h3", &[], "Refused records");
+    if evidence.refused.is_empty() {
+        if evidence.given.contains("rejects") {
+            html.leaf("p", &[], "No record was refused.");
+        } else {
+            missing(html, evidence, "rejects", "refused records");
+        }
+        return;
+    }
+    let mut classes: Vec<_> = evidence.refused.iter().collect();
+    classes.sort_by_key(|(_, refused)| std::cmp::Reverse(refused.n));
+    let rows = classes.into_iter().map(|((file, reason), refused)| {
+        let mut lines: Vec<String> = refused.lines.iter().map(u64::to_string).collect();
+        if refused.n > lines.len() as u64 {
+            lines.push("…".to_owned());
+        }
+        Row::new(vec![
+            Cell::Text(reason.clone()),
+            Cell::Count(refused.n),
+            Cell::Code(file.clone()),
+            Cell::Text(lines.join(" ")),
+            Cell::Code(refused.example.clone()),
+            Cell::Note(refused.hint.clone()),
+        ])
+    });
+    let table = ResultTable {
+        name: "rejects".to_owned(),
+        title: "Refused records by reason".to_owned(),
+        note: "Accepted and refused records add up to those read.".to_owned(),
+        columns: vec![
+            Column::new("reason", "reason"),
+            Column::new("n", "records"),
+            Column::new("file", "file"),
+            Column::new("lines", "lines"),
+            Column::new("example", "first one"),
+            Column::new("hint", "what to do"),
+        ],
+        rows: rows.collect(),
+    };
+    show(html, tables, table);
+}
+
+fn profiles(html: &mut Html, tables: &mut Vec<ResultTable>, evidence: &Evidence) {
+    html.leaf("h3", &[], "The split");
+    if evidence.profiles.is_empty() {
+        missing(html, evidence, "profile", "parts, instants and shares");
+        return;
+    }
+    for profile in &evidence.profiles {
+        shares(html, profile);
+        if let Some(parts) = parts(profile) {
+            html.piece(&parts.html());
+        }
+        html.piece(&singles(profile).html());
+    }
+    let is_several = evidence.profiles.len() > 1;
+    let rows = evidence.profiles.iter().flat_map(|profile| {
+        profile.entries.iter().map(move |entry| {
+            let mut cells = vec![
+                Cell::Text(entry.name.clone()),
+                Cell::Text(entry.part.clone()),
+                value(entry.value, &entry.unit),
+                Cell::Text(entry.unit.clone()),
+                Cell::Note(entry.note.clone()),
+            ];
+            if is_several {
+                cells.insert(0, Cell::Text(profile.label.to_string()));
+            }
+            Row::new(cells)
+        })
+    });
+    let mut columns = vec![
+        Column::new("name", "figure"),
+        Column::new("part", "part"),
+        Column::new("value", "value"),
+        Column::new("unit", "unit"),
+        Column::new("note", "meaning"),
+    ];
+    if is_several {
+        columns.insert(0, Column::new("split", "split"));
+    }
+    tables.push(ResultTable {
+        name: "profile".to_owned(),
+        title: "The split data in figures".to_owned(),
+        note: String::new(),
+        columns,
+        rows: rows.collect(),
+    });
+}
+
+/// A figure of the profile by its unit.
+fn value(value: f64, unit: &str) -> Cell {
+    match unit {
+        "frac" => Cell::plain(value, Shown::Percent),
+        "ms" => Cell::Text(instant(value)),
+        "rows" | "count" | "users" | "items" | "events" | "requests" | "samples" => {
+            Cell::plain(value, Shown::Count)
+        }
+        _ if value.abs() < 1e15 && libm::trunc(value).total_cmp(&value).is_eq() => {
+            Cell::plain(value, Shown::Count)
+        }
+        _ => Cell::plain(value, Shown::Decimals(3)),
+    }
+}
+
+/// Milliseconds since 1970 as an instant in UTC.
+fn instant(ms: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, reason = "instants are whole milliseconds")]
+    let instant = Instant(ms as i64);
+    instant.to_string()
+}
+
+fn shares(html: &mut Html, profile: &Profile) {
+    let found: Vec<(f64, &str)> = SHARES
+        .iter()
+        .filter_map(|(name, text)| {
+            let entries = profile.entries.iter().filter(|entry| entry.name == *name);
+            let entry = entries
+                .clone()
+                .find(|entry| matches!(entry.part.as_str(), "all" | "test"))
+                .or_else(|| entries.clone().next())?;
+            Some((entry.value, *text))
+        })
+        .collect();
+    if found.is_empty() {
+        return;
+    }
+    html.element("div", &[("class", &"shares")], |html| {
+        for (share, text) in found {
+            html.element("div", &[], |html| {
+                html.leaf("div", &[("class", &"big")], format::percent(share));
+                html.piece(&chart::share_bar(text, share));
+                html.leaf("div", &[("class", &"what")], text);
+            });
+        }
+    });
+}
+
+/// Figures that exist for several parts, a row for each part.
+fn parts(profile: &Profile) -> Option<ResultTable> {
+    let parts = view::distinct(
+        profile
+            .entries
+            .iter()
+            .map(|entry| entry.part.as_str())
+            .filter(|part| *part != "all"),
+    );
+    let names: Vec<&str> = view::distinct(profile.entries.iter().map(|entry| entry.name.as_str()))
+        .into_iter()
+        .filter(|name| is_by_part(profile, name))
+        .collect();
+    if parts.is_empty() || names.is_empty() {
+        return None;
+    }
+    let mut columns = vec![Column::new("part", "part")];
+    columns.extend(names.iter().map(|name| Column::new(*name, title(name))));
+    let rows = parts.iter().map(|part| {
+        let mut cells = vec![Cell::Code((*part).to_owned())];
+        cells.extend(names.iter().map(|name| {
+            profile
+                .entries
+                .iter()
+                .find(|entry| entry.part == *part && entry.name == *name)
+                .map_or(Cell::Empty, |entry| value(entry.value, &entry.unit))
+        }));
+        Row::new(cells)
+    });
+    Some(ResultTable {
+        name: "parts".to_owned(),
+        title: format!("Parts{}", of_node(profile)),
+        note: String::new(),
+        columns,
+        rows: rows.collect(),
+    })
+}
+
+fn is_by_part(profile: &Profile, name: &str) -> bool {
+    let parts = profile
+        .entries
+        .iter()
+        .filter(|entry| entry.name == name && entry.part != "all");
+    parts.count() > 1
+}
+
+/// Everything else.
+fn singles(profile: &Profile) -> ResultTable {
+    let rows = profile
+        .entries
+        .iter()
+        .filter(|entry| !is_by_part(profile, &entry.name))
+        .map(|entry| {
+            Row::new(vec![
+                Cell::Text(title(&entry.name)),
+                Cell::Code(entry.part.clone()),
+                value(entry.value, &entry.unit),
+                Cell::Note(entry.note.clone()),
+            ])
+        });
+    ResultTable {
+        name: "profile".to_owned(),
+        title: format!("Further figures of the split{}", of_node(profile)),
+        note: String::new(),
+        columns: vec![
+            Column::new("name", "figure"),
+            Column::new("part", "part"),
+            Column::new("value", "value"),
+            Column::new("note", "meaning"),
+        ],
+        rows: rows.collect(),
+    }
+}
+
+fn of_node(profile: &Profile) -> String {
+    let axes = profile.label.without("node").to_string();
+    if axes.is_empty() {
+        String::new()
+    } else {
+        format!(" ({axes})")
+    }
+}
+
+/// A name of the profile in words.
+fn title(name: &str) -> String {
+    let words = name
+        .strip_prefix("n_")
+        .or_else(|| name.strip_suffix("_frac"))
+        .unwrap_or(name);
+    words.replace('_', " ")
+}
+
+/// The conventions behind every family of figures, once.
+fn protocols(html: &mut Html, evidence: &Evidence) {
+    html.leaf("h3", &[("id", &"protocol")], "The convention");
+    if evidence.metrics.is_empty() {
+        missing(html, evidence, "metrics", "the protocol");
+        return;
+    }
+    html.element("dl", &[("class", &"card protocol-card")], |html| {
+        for family in view::distinct(evidence.metrics.iter().map(|metric| metric.family.as_str())) {
+            let rows: Vec<_> = evidence
+                .metrics
+                .iter()
+                .filter(|metric| {
+                    metric.family == family
+                        && metric.segment == view::ALL
+                        && !metric.metric.contains("_vs_")
+                        && !metric.metric.ends_with("_seed_std")
+                        && !metric.metric.ends_with("_frac")
+                        && !metric.metric.starts_with("coverage@")
+                })
+                .collect();
+            let protocols = view::distinct(rows.iter().map(|row| row.protocol.as_str()));
+            let mut shared = Clauses::of(&protocols).shared;
+            if shared.is_empty() {
+                shared = protocols.first().map_or_else(String::new, |first| (*first).to_owned());
+            }
+            if shared.is_empty() {
+                continue;
+            }
+            let mut counts: Vec<u64> = rows.iter().map(|row| row.n).collect();
+            counts.sort_unstable();
+            html.leaf("dt", &[], capital(family));
+            html.element("dd", &[], |html| {
+                html.text(capital(&shared)).text(". ");
+                if let (Some(low), Some(high)) = (counts.first(), counts.last()) {
+                    let n = if low == high {
+                        format::count(*low)
+                    } else {
+                        format!("{} to {}", format::count(*low), format::count(*high))
+                    };
+                    html.leaf("span", &[("class", &"ci")], format!("n = {n}."));
+                }
+            });
+        }
+        html.leaf("dt", &[], "Sign");
+        html.leaf(
+            "dd",
+            &[],
+            "A positive score means helpful: training on the sample lowers the target loss.",
+        );
+    });
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(chars).collect()
+    })
+}

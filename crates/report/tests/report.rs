@@ -1,0 +1,305 @@
+//! The whole stage on synthetic results: what is on the page and in the folder of tables.
+
+mod fixture;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use report::{Config, Report};
+use stage::{Io, Stage};
+use tables::{Audit, Conclusion, Measured, Metric, Reject};
+
+fn config() -> Config {
+    Config {
+        title: "UCI Online Retail".to_owned(),
+        source: "541,909 lines of a UK gift shop, 2010-12 to 2011-12 (Chen, Sain, Guo 2012; CC BY 4.0)"
+            .to_owned(),
+    }
+}
+
+fn page(io: &Io, out: &Path) -> String {
+    Report::run(&config(), io).unwrap();
+    std::fs::read_to_string(out.join("html/index.html")).unwrap()
+}
+
+/// All files below a directory by their names.
+fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            for (name, bytes) in files(&path) {
+                let folder = path.file_name().unwrap().to_string_lossy().into_owned();
+                found.insert(format!("{folder}/{name}"), bytes);
+            }
+        } else {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            found.insert(name, std::fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+/// Checks that tags balance, that attributes are quoted and that nothing raw is left.
+fn check_well_formed(page: &str) {
+    let body = page.strip_prefix("<!DOCTYPE html>\n").unwrap();
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = body;
+    while let Some(start) = rest.find('<') {
+        let (text, after) = rest.split_at(start);
+        if open.last() != Some(&"style") {
+            assert!(!text.contains('>'), "a bare > in {text:?}");
+            for piece in text.split('&').skip(1) {
+                let entity = piece.split(';').next().unwrap();
+                let known = ["amp", "lt", "gt", "quot", "#39"];
+                assert!(known.contains(&entity), "&{entity} in {text:?}");
+            }
+        }
+        let end = after.find('>').unwrap();
+        let tag = &after[1..end];
+        rest = &after[end + 1..];
+        if let Some(name) = tag.strip_prefix('/') {
+            assert_eq!(open.pop(), Some(name), "near {}", &after[..80.min(after.len())]);
+        } else {
+            let name = tag.split_whitespace().next().unwrap();
+            assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
+            assert!(name != "script" && name != "link", "{tag}");
+            if !matches!(name, "meta" | "br") {
+                open.push(name);
+            }
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+fn check_numbers(text: &str) {
+    for wrong in ["NaN", "inf%", ">inf", "−inf", "−0.0000"] {
+        assert!(!text.contains(wrong), "{wrong}");
+    }
+}
+
+#[test]
+fn a_full_report_is_one_well_formed_file() {
+    // Left in place, to be looked at.
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report");
+    let _ = std::fs::remove_dir_all(&root);
+    let out = root.join("out");
+    let page = page(&fixture::everything(&root, &out), &out);
+    check_well_formed(&page);
+    check_numbers(&page);
+    for outside in ["http:", "https:", "@import", "url(", "src="] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    for id in [
+        "answer", "detection", "action", "cost", "data", "ranking", "agreement", "methods", "record",
+    ] {
+        assert!(page.contains(&format!("<section id=\"{id}\"")), "{id}");
+        assert!(page.contains(&format!("href=\"#{id}\"")), "{id}");
+    }
+    assert!(!page.contains("class=\"missing\""));
+    // What the answer rests on.
+    assert!(page.contains("finds the planted noise best"));
+    assert!(page.contains("<div class=\"big\">0.835</div>"));
+    assert!(page.contains("<div class=\"big\">+0.0046</div>"));
+    assert!(page.contains("<div class=\"big\">+0.0068</div>"));
+    assert!(page.contains("<div class=\"big\">48\u{202f}s</div>"));
+    assert!(page.contains("uses the future"));
+    assert!(page.contains("leave_one_out · score_popularity"));
+    // Raw bytes of a refused line are shown, not run.
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;,试金石"));
+}
+
+#[test]
+fn every_drawing_has_a_name() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let page = page(&fixture::everything(root.path(), &out), &out);
+    let images: Vec<&str> = page.split("role=\"img\">").skip(1).collect();
+    assert!(images.len() > 40);
+    for image in images {
+        assert!(image.starts_with("<title>"), "{}", &image[..60]);
+        assert!(!image.starts_with("<title></title>"));
+    }
+}
+
+#[test]
+fn same_inputs_give_the_same_bytes() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let all = [&first, &second].map(|root| {
+        let out = root.path().join("out");
+        Report::run(&config(), &fixture::everything(root.path(), &out)).unwrap();
+        files(&out)
+    });
+    assert!(all[0].len() > 20);
+    assert_eq!(all[0], all[1]);
+}
+
+#[test]
+fn tables_hold_no_measured_costs() {
+    let root = tempfile::tempdir().unwrap();
+    let (dear, cheap) = (root.path().join("dear"), root.path().join("cheap"));
+    Report::run(&config(), &fixture::everything(root.path(), &dear)).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let io = fixture::everything(other.path(), &cheap);
+    // The same study on a machine that is slower by far.
+    let costs = other.path().join("costs");
+    let mut rows: Vec<Measured> = tables::read_all(&costs).unwrap();
+    for row in &mut rows {
+        row.wall_ms *= 1000;
+        row.peak_bytes *= 10;
+        row.processor = "a slow one".to_owned();
+    }
+    std::fs::remove_file(costs.join("measured.parquet")).unwrap();
+    tables::write_all(&costs, rows).unwrap();
+    Report::run(&config(), &io).unwrap();
+    assert_eq!(files(&dear.join("tables")), files(&cheap.join("tables")));
+    assert_ne!(files(&dear.join("html")), files(&cheap.join("html")));
+    for (name, bytes) in files(&dear.join("tables")) {
+        let text = String::from_utf8(bytes).unwrap();
+        for measured in ["48,200", "48200", "wall_ms", "processor", "MiB", "wall time"] {
+            assert!(!text.contains(measured), "{measured} in {name}");
+        }
+        check_numbers(&text);
+    }
+}
+
+#[test]
+fn tables_read_back_as_csv() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    Report::run(&config(), &fixture::everything(root.path(), &out)).unwrap();
+    for (name, bytes) in files(&out.join("tables")) {
+        if !name.ends_with(".csv") {
+            continue;
+        }
+        let mut reader = csv::ReaderBuilder::new().flexible(false).from_reader(bytes.as_slice());
+        let records: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        assert!(!records.is_empty(), "{name}");
+        if name == "rejects.csv" {
+            assert_eq!(&records[0][4], "\"<script>alert(1)</script>,试金石");
+        }
+        if name == "metrics.csv" {
+            let found = records
+                .iter()
+                .find(|row| &row[1] == "auroc" && &row[6] == "knn_shapley" && &row[3] == "all");
+            assert_eq!(&found.unwrap()[9], "0.8347");
+        }
+    }
+}
+
+#[test]
+fn without_any_input_every_section_says_what_is_missing() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let page = page(&Io::new(&out, root.path()), &out);
+    check_well_formed(&page);
+    for role in [
+        "metrics", "conclusions", "costs", "audit", "profile", "scores", "training", "rejects",
+    ] {
+        assert!(page.contains(&format!("no <code>{role}</code> were wired")), "{role}");
+    }
+    assert_eq!(page.matches("<section ").count(), 9);
+}
+
+#[test]
+fn empty_tables_are_told_from_missing_ones() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let io = fixture::only::<Metric>(root.path(), &out, "metrics", Vec::new());
+    let page = page(&io, &out);
+    check_well_formed(&page);
+    assert!(page.contains("the wired <code>metrics</code> hold nothing of the kind"));
+    let other = tempfile::tempdir().unwrap();
+    let out = other.path().join("out");
+    let io = fixture::only::<Reject>(other.path(), &out, "rejects", Vec::new());
+    assert!(self::page(&io, &out).contains("No record was refused."));
+}
+
+#[test]
+fn one_item_of_everything_is_drawn() {
+    let is_first = |metric: &Metric| match metric.family.as_str() {
+        "detection" => metric.method.as_deref() == Some("knn_shapley"),
+        "action" => metric.method.as_deref() == Some("knn_shapley") || metric.action.is_none(),
+        "ranking" => metric.model.as_deref() == Some("markov") && !metric.metric.contains("_vs_"),
+        _ => metric.label.contains("other_method=popularity"),
+    };
+    let metrics: Vec<Metric> = fixture::metrics()
+        .into_iter()
+        .filter(is_first)
+        .map(|metric| Metric {
+            // Nor may an interval without width break a scale.
+            low: Some(metric.value),
+            high: Some(metric.value),
+            ..metric
+        })
+        .collect();
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let step = Audit {
+        step: 0,
+        stage: "ingest".to_owned(),
+        name: "read".to_owned(),
+        rows_in: 0,
+        rows_out: 0,
+        uses_future: false,
+        note: String::new(),
+    };
+    let audit = fixture::only(root.path(), &out, "audit", vec![step]);
+    let io = fixture::only(root.path(), &out, "metrics", metrics)
+        .with_input("audit", stage::Label::default(), audit.input("audit").unwrap());
+    let page = page(&io, &out);
+    check_well_formed(&page);
+    check_numbers(&page);
+    assert!(page.contains("<div class=\"big\">0.835</div>"));
+}
+
+#[test]
+fn what_data_says_is_never_markup() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let evil = "</p><script>alert(\"1\")</script>&amp;'\u{0}";
+    let conclusion = Conclusion {
+        rank: 0,
+        topic: "detection".to_owned(),
+        text: evil.to_owned(),
+        evidence: evil.to_owned(),
+    };
+    let io = fixture::only(root.path(), &out, "conclusions", vec![conclusion]);
+    let config = Config {
+        title: evil.to_owned(),
+        source: evil.to_owned(),
+    };
+    Report::run(&config, &io).unwrap();
+    let page = std::fs::read_to_string(out.join("html/index.html")).unwrap();
+    check_well_formed(&page);
+    assert!(page.contains("&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&amp;amp;&#39;\u{fffd}"));
+    let markdown = std::fs::read_to_string(out.join("tables/conclusions.md")).unwrap();
+    assert!(!markdown.contains("<script>"), "{markdown}");
+}
+
+#[test]
+fn a_number_that_is_not_one_is_refused_by_name() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let mut metrics = fixture::metrics();
+    metrics[3].value = f64::NAN;
+    let io = fixture::only(root.path(), &out, "metrics", metrics);
+    let failure = Report::run(&config(), &io).unwrap_err();
+    assert_eq!(failure.exit, stage::Exit::Data);
+    let text = failure.to_string();
+    assert!(text.contains("`metrics`") && text.contains("NaN"), "{text}");
+    assert!(!out.join("html/index.html").exists());
+}
+
+#[test]
+fn described_fields_are_those_of_the_configuration() {
+    let description = Report::description();
+    let described: Vec<&str> = description.config.iter().map(|field| field.name).collect();
+    let config = serde_json::to_value(Config::default()).unwrap();
+    let fields: Vec<&str> = config.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut sorted = described.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, fields);
+    assert!(description.inputs.iter().all(|input| input.is_optional && input.is_many));
+    assert!(description.outputs[1].is_measured && !description.outputs[0].is_measured);
+}
