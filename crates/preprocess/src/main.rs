@@ -1,2 +1,5 @@
-//! preprocess.
-fn main() {}
+//! The executable of the stage `preprocess`.
+
+fn main() -> std::process::ExitCode {
+    stage::main::<preprocess::Preprocess>()
+}
