@@ -80,7 +80,10 @@ impl Spread {
     pub(crate) fn by_ndcg(&self) -> [u64; 5] {
         let mut bins = [0; 5];
         for (_, value) in &self.ndcg {
-            let bin = [0.0, 0.25, 0.5, 0.75].iter().filter(|end| value > end).count();
+            let bin = [0.0, 0.25, 0.5, 0.75]
+                .iter()
+                .filter(|end| value > end)
+                .count();
             bins[bin] += 1;
         }
         bins
@@ -337,10 +340,8 @@ fn reason_class(reason: &str) -> String {
     let mut class = String::new();
     for (index, piece) in reason.split('`').enumerate() {
         // Names of columns are worth keeping, values are not.
-        let is_name = piece
-            .chars()
-            .all(|c| c.is_ascii_alphabetic() || c == '_')
-            && !piece.is_empty();
+        let is_name =
+            piece.chars().all(|c| c.is_ascii_alphabetic() || c == '_') && !piece.is_empty();
         match (index % 2 == 1, is_name) {
             (false, _) => class.push_str(piece),
             (true, true) => {

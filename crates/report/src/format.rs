@@ -93,6 +93,9 @@ pub(crate) fn signed(value: f64, n: usize) -> String {
 /// A share of one in percent.
 pub(crate) fn percent(value: f64) -> String {
     let percent = 100.0 * value;
+    if percent.abs() > 0.0 && percent.abs() < 0.0005 {
+        return format!("< 0.001{THIN_SPACE}%");
+    }
     let n = if percent.abs() < 0.1 && percent.abs() > 0.0 {
         3
     } else {
@@ -151,16 +154,28 @@ mod tests {
         assert_eq!(signed(-0.0123, 4), "−0.0123");
         assert_eq!(percent(0.2134), "21.3\u{202f}%");
         assert_eq!(percent(0.0002), "0.020\u{202f}%");
+        assert_eq!(percent(2.0 / 541_909.0), "< 0.001\u{202f}%");
+        assert_eq!(percent(0.0), "0.0\u{202f}%");
         assert_eq!(Shown::Probability.of(0.0), "< 0.001");
     }
 
     #[test]
     fn units_change_without_a_gap() {
-        let texts = [999.0, 1_000.0, 9_940.0, 9_960.0, 119_400.0, 119_600.0, 7_200_000.0]
-            .map(|ms| Shown::Duration.of(ms).replace('\u{202f}', " "));
+        let texts = [
+            999.0,
+            1_000.0,
+            9_940.0,
+            9_960.0,
+            119_400.0,
+            119_600.0,
+            7_200_000.0,
+        ]
+        .map(|ms| Shown::Duration.of(ms).replace('\u{202f}', " "));
         assert_eq!(
             texts,
-            ["999 ms", "1.0 s", "9.9 s", "10 s", "119 s", "2 min", "2.0 h"]
+            [
+                "999 ms", "1.0 s", "9.9 s", "10 s", "119 s", "2 min", "2.0 h"
+            ]
         );
         let texts = [0.0, 1023.0, 1024.0, 1_048_575.0, 335_544_320.0]
             .map(|n| Shown::Bytes.of(n).replace('\u{202f}', " "));

@@ -32,6 +32,21 @@ impl Html {
         self
     }
 
+    /// Adds text in which names stand in backticks, as code.
+    pub(crate) fn prose(&mut self, text: &str) -> &mut Self {
+        if text.matches('`').count() % 2 == 1 {
+            return self.text(text);
+        }
+        for (index, piece) in text.split('`').enumerate() {
+            if index % 2 == 1 {
+                self.leaf("code", &[], piece);
+            } else {
+                self.text(piece);
+            }
+        }
+        self
+    }
+
     /// Adds an element with what `inside` writes.
     pub(crate) fn element(
         &mut self,

@@ -92,7 +92,10 @@ impl Stage for Report {
                 .map(|((role, kinds), doc)| Input::required(role, kinds, doc).optional().many())
                 .collect(),
             outputs: vec![
-                Output::new("tables", "Every result table as Markdown and CSV; no measured costs."),
+                Output::new(
+                    "tables",
+                    "Every result table as Markdown and CSV; no measured costs.",
+                ),
                 Output::new("html", "The page: `index.html`.").measured(),
             ],
             config: vec![
@@ -130,11 +133,7 @@ impl Stage for Report {
     }
 }
 
-fn write_tables(
-    directory: &Path,
-    config: &Config,
-    tables: &[&ResultTable],
-) -> Result<(), Failure> {
+fn write_tables(directory: &Path, config: &Config, tables: &[&ResultTable]) -> Result<(), Failure> {
     let mut index = format!("# {}\n\n", markdown_text(&config.title));
     if !config.source.is_empty() {
         index.push_str(&markdown_text(&config.source));
@@ -165,7 +164,10 @@ struct WriteError {
 fn write_file(directory: &Path, name: &str, text: &str) -> Result<(), Failure> {
     let path = directory.join(name);
     let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
         file.write_all(text.as_bytes())?;
         file.flush()
     };

@@ -19,6 +19,8 @@ const TITLES: &[(&str, &str)] = &[
     ("accuracy", "Accuracy"),
     ("auroc", "AUROC"),
     ("average_precision", "AP"),
+    ("cold_frac", "Cold"),
+    ("coverage", "Coverage"),
     ("f1", "F1"),
     ("f1_2means", "F1 (2-means)"),
     ("hit_rate", "HR"),
@@ -26,10 +28,14 @@ const TITLES: &[(&str, &str)] = &[
     ("kendall", "Kendall"),
     ("map", "MAP"),
     ("mrr", "MRR"),
+    ("jaccard_top", "Overlap"),
     ("ndcg", "NDCG"),
+    ("planted_frac", "Planted"),
     ("precision", "Precision"),
     ("recall", "Recall"),
+    ("repeat_frac", "Repeats"),
     ("spearman", "Spearman"),
+    ("unscored_frac", "Unscored"),
 ];
 
 /// How a metric of a family is shown. A name that is not known is shown as it is, without a
@@ -56,7 +62,9 @@ pub(crate) fn measure(family: &str, name: &str) -> Measure {
         (Some((_, title)), Some(cut_off)) => format!("{title}@{}", cut_off.replace('x', "×")),
         (None, _) => name.replace('_', " "),
     };
-    let shown = if stem.ends_with("_frac") {
+    // Shares describe the data, and no end of them is better.
+    let is_share = stem.ends_with("_frac") || stem == "coverage";
+    let shown = if is_share {
         Shown::Percent
     } else if stem.starts_with("n_") {
         Shown::Count
@@ -70,7 +78,7 @@ pub(crate) fn measure(family: &str, name: &str) -> Measure {
     Measure {
         title,
         shown,
-        best: if known.is_some() {
+        best: if known.is_some() && !is_share {
             Best::Highest
         } else {
             Best::Neither
@@ -90,13 +98,25 @@ mod tests {
     #[test]
     fn known_names_get_the_terms_of_the_field() {
         let ndcg = measure("ranking", "ndcg@10");
-        assert_eq!((ndcg.title.as_str(), ndcg.shown), ("NDCG@10", Shown::Decimals(4)));
+        assert_eq!(
+            (ndcg.title.as_str(), ndcg.shown),
+            ("NDCG@10", Shown::Decimals(4))
+        );
         assert_eq!(measure("detection", "recall@2x").title, "Recall@2×");
         assert_eq!(measure("detection", "unscored_frac").shown, Shown::Percent);
         let change = measure("action", "ndcg@10_vs_base");
-        assert_eq!((change.title.as_str(), change.shown), ("NDCG@10 against base", Shown::Signed(4)));
+        assert_eq!(
+            (change.title.as_str(), change.shown),
+            ("NDCG@10 against base", Shown::Signed(4))
+        );
         let unknown = measure("detection", "brand_new");
-        assert_eq!((unknown.title.as_str(), unknown.best), ("brand new", Best::Neither));
-        assert_eq!((cut_off("mrr@20"), cut_off("auroc"), cut_off("recall@2x")), (Some(20), None, None));
+        assert_eq!(
+            (unknown.title.as_str(), unknown.best),
+            ("brand new", Best::Neither)
+        );
+        assert_eq!(
+            (cut_off("mrr@20"), cut_off("auroc"), cut_off("recall@2x")),
+            (Some(20), None, None)
+        );
     }
 }

@@ -20,8 +20,14 @@ pub(crate) fn page(config: &Config, sections: &[Section]) -> String {
                     ("content", &"width=device-width, initial-scale=1"),
                 ],
             );
-            html.void("meta", &[("name", &"color-scheme"), ("content", &"light dark")]);
-            html.void("meta", &[("name", &"generator"), ("content", &"Touchstone")]);
+            html.void(
+                "meta",
+                &[("name", &"color-scheme"), ("content", &"light dark")],
+            );
+            html.void(
+                "meta",
+                &[("name", &"generator"), ("content", &"Touchstone")],
+            );
             html.leaf("title", &[], format!("{} · Touchstone", config.title));
             html.style_sheet(STYLE);
         });
@@ -72,7 +78,10 @@ fn mark(html: &mut Html) {
                 "path",
                 &[
                     ("class", &"streak"),
-                    ("d", &"M7 18.5C11 17 15.5 13 20.5 8.5M9.5 21C13 19.5 17.5 16.5 21.5 13"),
+                    (
+                        "d",
+                        &"M7 18.5C11 17 15.5 13 20.5 8.5M9.5 21C13 19.5 17.5 16.5 21.5 13",
+                    ),
                 ],
                 |_| {},
             );
@@ -115,14 +124,7 @@ fn draw(html: &mut Html, section: &Section) {
             html.leaf("h2", &[("id", &heading)], section.title);
             if !section.guide.is_empty() {
                 html.element("p", &[("class", &"guide")], |html| {
-                    // Names of files stand in backticks.
-                    for (index, piece) in section.guide.split('`').enumerate() {
-                        if index % 2 == 1 {
-                            html.leaf("code", &[], piece);
-                        } else {
-                            html.text(piece);
-                        }
-                    }
+                    html.prose(&section.guide);
                 });
             }
             html.piece(&section.body);

@@ -28,7 +28,10 @@ impl Clauses {
             .filter(|clause| others.iter().all(|other| other.contains(clause)))
             .collect();
         let own = split.iter().map(|clauses| {
-            let rest = clauses.iter().copied().filter(|clause| !shared.contains(clause));
+            let rest = clauses
+                .iter()
+                .copied()
+                .filter(|clause| !shared.contains(clause));
             rest.collect::<Vec<_>>().join("; ")
         });
         Self {
@@ -44,7 +47,10 @@ mod tests {
 
     #[test]
     fn shared_clauses_are_said_once() {
-        let clauses = Clauses::of(&["hits / k; full ranking; mid-ranks", "1 / rank; full ranking; mid-ranks"]);
+        let clauses = Clauses::of(&[
+            "hits / k; full ranking; mid-ranks",
+            "1 / rank; full ranking; mid-ranks",
+        ]);
         assert_eq!(clauses.shared, "full ranking; mid-ranks");
         assert_eq!(clauses.own, ["hits / k", "1 / rank"]);
         let one = Clauses::of(&["a; b"]);

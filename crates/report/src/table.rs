@@ -54,7 +54,7 @@ impl Column {
 }
 
 /// A figure.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Figure {
     /// The value.
     pub(crate) value: f64,
@@ -67,7 +67,7 @@ pub(crate) struct Figure {
 }
 
 /// A cell.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Cell {
     /// Nothing is known.
     Empty,
@@ -144,6 +144,8 @@ pub(crate) struct ResultTable {
     pub(crate) note: String,
     /// Columns.
     pub(crate) columns: Vec<Column>,
+    /// Whether the first column names the groups: the page then gives each group a line of its own.
+    pub(crate) is_grouped: bool,
     /// Rows.
     pub(crate) rows: Vec<Row>,
 }
@@ -182,10 +184,13 @@ impl Protocols {
         if self.order.len() < 2 {
             return None;
         }
-        let mut letters = table.rows.iter().filter_map(|row| match row.cells.get(column) {
-            Some(Cell::Figure(figure)) => Some(self.letter(figure)),
-            _ => None,
-        });
+        let mut letters = table
+            .rows
+            .iter()
+            .filter_map(|row| match row.cells.get(column) {
+                Some(Cell::Figure(figure)) => Some(self.letter(figure)),
+                _ => None,
+            });
         let first = letters.next()??;
         letters.all(|letter| letter == Some(first)).then_some(first)
     }
@@ -243,16 +248,28 @@ impl ResultTable {
         let mut html = Html::new();
         let protocols = Protocols::of(self);
         let best = self.best();
+        let mut shown = self.shown();
+        if self.is_grouped {
+            shown.retain(|column| *column > 0);
+        }
         html.element("div", &[("class", &"result")], |html| {
             html.element("div", &[("class", &"scroll"), ("tabindex", &"0")], |html| {
                 html.element("table", &[], |html| {
                     html.leaf("caption", &[], &self.title);
                     html.element("thead", &[], |html| {
-                        html.element("tr", &[], |html| self.head_html(html, &protocols));
+                        html.element("tr", &[], |html| {
+                            self.head_html(html, &shown, &protocols);
+                        });
                     });
                     html.element("tbody", &[], |html| {
+                        let mut before: Option<&Cell> = None;
                         for (row, marks) in self.rows.iter().zip(&best) {
-                            self.row_html(html, row, marks, &protocols);
+                            let head = row.cells.first().filter(|_| self.is_grouped);
+                            if head != before {
+                                self.group_html(html, head, shown.len(), &protocols);
+                                before = head;
+                            }
+                            self.row_html(html, row, marks, &shown, &protocols);
                         }
                     });
                 });
@@ -262,8 +279,19 @@ impl ResultTable {
         html
     }
 
-    fn head_html(&self, html: &mut Html, protocols: &Protocols) {
-        for (index, column) in self.columns.iter().enumerate() {
+    /// Columns that hold anything, for people; CSV has all.
+    fn shown(&self) -> Vec<usize> {
+        (0..self.columns.len())
+            .filter(|column| {
+                let cells = || self.rows.iter().filter_map(|row| row.cells.get(*column));
+                self.rows.is_empty() || cells().any(|cell| !matches!(cell, Cell::Empty))
+            })
+            .collect()
+    }
+
+    fn head_html(&self, html: &mut Html, shown: &[usize], protocols: &Protocols) {
+        for index in shown.iter().copied() {
+            let column = &self.columns[index];
             let class = if self.is_number(index) { "n" } else { "" };
             html.element("th", &[("scope", &"col"), ("class", &class)], |html| {
                 html.text(&column.title);
@@ -274,10 +302,37 @@ impl ResultTable {
         }
     }
 
-    fn row_html(&self, html: &mut Html, row: &Row, marks: &[bool], protocols: &Protocols) {
+    fn group_html(
+        &self,
+        html: &mut Html,
+        head: Option<&Cell>,
+        n_columns: usize,
+        protocols: &Protocols,
+    ) {
+        let Some(head) = head else { return };
+        html.element("tr", &[("class", &"group")], |html| {
+            html.element(
+                "th",
+                &[("scope", &"rowgroup"), ("colspan", &n_columns)],
+                |html| self.cell_html(html, head, 0, protocols),
+            );
+        });
+    }
+
+    fn row_html(
+        &self,
+        html: &mut Html,
+        row: &Row,
+        marks: &[bool],
+        shown: &[usize],
+        protocols: &Protocols,
+    ) {
         let class = if row.is_reference { "outside" } else { "" };
         html.element("tr", &[("class", &class)], |html| {
-            for (index, cell) in row.cells.iter().enumerate() {
+            for index in shown.iter().copied() {
+                let Some(cell) = row.cells.get(index) else {
+                    continue;
+                };
                 let is_best = marks.get(index).copied().unwrap_or(false);
                 let class = match (cell, is_best) {
                     (Cell::Figure(_), true) => "n best",
@@ -286,37 +341,43 @@ impl ResultTable {
                     (Cell::Note(_), _) => "note",
                     _ => "",
                 };
-                html.element("td", &[("class", &class)], |html| match cell {
-                    Cell::Empty => {
-                        html.leaf("span", &[("class", &"none")], "–");
-                    }
-                    Cell::Text(text) | Cell::Note(text) => {
-                        html.text(text);
-                    }
-                    Cell::Code(text) => {
-                        html.leaf("code", &[], text);
-                    }
-                    Cell::Count(n) => {
-                        html.text(crate::format::count(*n));
-                    }
-                    Cell::Figure(figure) => {
-                        html.leaf("span", &[("class", &"v")], figure.shown.of(figure.value));
-                        let of_column = protocols.of_column(self, index);
-                        if let Some(letter) = protocols.of_cell(figure, of_column) {
-                            html.leaf("sup", &[], letter);
-                        }
-                        if let Some((low, high)) = figure.interval {
-                            html.text(" ");
-                            html.leaf(
-                                "span",
-                                &[("class", &"ci")],
-                                figure.shown.interval(low, high),
-                            );
-                        }
-                    }
+                html.element("td", &[("class", &class)], |html| {
+                    self.cell_html(html, cell, index, protocols);
                 });
             }
         });
+    }
+
+    fn cell_html(&self, html: &mut Html, cell: &Cell, column: usize, protocols: &Protocols) {
+        match cell {
+            Cell::Empty => {
+                html.leaf("span", &[("class", &"none")], "–");
+            }
+            Cell::Text(text) | Cell::Note(text) => {
+                html.prose(text);
+            }
+            Cell::Code(text) => {
+                html.leaf("code", &[], text);
+            }
+            Cell::Count(n) => {
+                html.text(crate::format::count(*n));
+            }
+            Cell::Figure(figure) => {
+                html.leaf("span", &[("class", &"v")], figure.shown.of(figure.value));
+                let of_column = protocols.of_column(self, column);
+                if let Some(letter) = protocols.of_cell(figure, of_column) {
+                    html.leaf("sup", &[], letter);
+                }
+                if let Some((low, high)) = figure.interval {
+                    html.text(" ");
+                    html.leaf(
+                        "span",
+                        &[("class", &"ci")],
+                        figure.shown.interval(low, high),
+                    );
+                }
+            }
+        }
     }
 
     fn foot_html(&self, html: &mut Html, protocols: &Protocols) {
@@ -334,7 +395,8 @@ impl ResultTable {
                 if protocols.order.len() > 1 {
                     html.text(" ");
                     html.leaf("sup", &[], protocols.letters[protocol]);
-                    html.text(if own.is_empty() { "nothing else" } else { own }).text(".");
+                    html.text(if own.is_empty() { "nothing else" } else { own })
+                        .text(".");
                 }
             }
         });
@@ -348,21 +410,32 @@ impl ResultTable {
         if !self.note.is_empty() {
             let _ = writeln!(text, "{}\n", markdown_text(&self.note));
         }
-        let heads = self.columns.iter().enumerate().map(|(index, column)| {
+        let shown = self.shown();
+        let heads = shown.iter().map(|index| {
+            let (index, column) = (*index, &self.columns[*index]);
             let letter = protocols.of_column(self, index);
             let letter = letter.map_or_else(String::new, |letter| format!(" ({letter})"));
             format!("{}{letter}", markdown_text(&column.title))
         });
         push_markdown_row(&mut text, heads);
-        let rules = (0..self.columns.len()).map(|index| {
-            if self.is_number(index) { "---:" } else { "---" }.to_owned()
+        let rules = shown.iter().map(|index| {
+            if self.is_number(*index) {
+                "---:"
+            } else {
+                "---"
+            }
+            .to_owned()
         });
         push_markdown_row(&mut text, rules);
         for (row, marks) in self.rows.iter().zip(&best) {
-            let cells = row.cells.iter().enumerate().map(|(index, cell)| {
+            let cells = shown.iter().filter_map(|index| {
+                let index = *index;
+                let cell = row.cells.get(index)?;
                 let is_best = marks.get(index).copied().unwrap_or(false);
                 let of_column = protocols.of_column(self, index);
-                markdown_cell(cell, is_best, |figure| protocols.of_cell(figure, of_column))
+                Some(markdown_cell(cell, is_best, |figure| {
+                    protocols.of_cell(figure, of_column)
+                }))
             });
             push_markdown_row(&mut text, cells);
         }
@@ -461,11 +534,7 @@ fn push_markdown_row(text: &mut String, cells: impl Iterator<Item = String>) {
     text.push('\n');
 }
 
-fn markdown_cell(
-    cell: &Cell,
-    is_best: bool,
-    letter: impl Fn(&Figure) -> Option<char>,
-) -> String {
+fn markdown_cell(cell: &Cell, is_best: bool, letter: impl Fn(&Figure) -> Option<char>) -> String {
     match cell {
         Cell::Empty => "–".to_owned(),
         Cell::Text(text) | Cell::Note(text) => markdown_text(text),
@@ -534,6 +603,7 @@ mod tests {
             name: "example".to_owned(),
             title: "An example".to_owned(),
             note: "Higher is better.".to_owned(),
+            is_grouped: false,
             columns: vec![
                 Column::new("method", "method"),
                 Column::new("auroc", "AUROC")

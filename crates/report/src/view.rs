@@ -53,8 +53,9 @@ pub(crate) struct Detector<'a> {
 impl Detector<'_> {
     /// Whether it is a baseline rather than an estimator.
     pub(crate) fn is_baseline(&self) -> bool {
-        self.card
-            .map_or(self.method() == RANDOM, |scored| scored.card.family == "baseline")
+        self.card.map_or(self.method() == RANDOM, |scored| {
+            scored.card.family == "baseline"
+        })
     }
 
     /// Name of its method.
@@ -126,9 +127,8 @@ fn cost_of(evidence: &Evidence, metric: &Metric) -> Option<Cost> {
         return None;
     }
     let n = runs.len() as f64;
-    let mean = |value: fn(&Measured) -> u64| {
-        runs.iter().map(|run| value(run) as f64).sum::<f64>() / n
-    };
+    let mean =
+        |value: fn(&Measured) -> u64| runs.iter().map(|run| value(run) as f64).sum::<f64>() / n;
     Some(Cost {
         wall_ms: mean(|run| run.wall_ms),
         cpu_ms: mean(|run| run.cpu_ms),
@@ -163,7 +163,7 @@ pub(crate) struct Arm<'a> {
     pub(crate) change: &'a Metric,
 }
 
-/// Arms by model in the order of the metrics; within one model the bound first, then by change.
+/// Arms by model, the best model first; within one model the bound first, then by change.
 pub(crate) fn arms(evidence: &Evidence) -> Vec<(&str, Vec<Arm<'_>>)> {
     let bounds = bounds(evidence);
     let mut by_model: Vec<(&str, Vec<&Metric>)> = Vec::new();
@@ -181,6 +181,10 @@ pub(crate) fn arms(evidence: &Evidence) -> Vec<(&str, Vec<Arm<'_>>)> {
             None => by_model.push((model, vec![metric])),
         }
     }
+    // The model that ranks best comes first.
+    let quality =
+        |model: &str| base(evidence, model).map_or(f64::NEG_INFINITY, |metric| metric.value);
+    by_model.sort_by(|(a, _), (b, _)| quality(b).total_cmp(&quality(a)));
     by_model
         .into_iter()
         .map(|(model, rows)| {
@@ -239,11 +243,7 @@ fn kind_of(metric: &Metric, bounds: &BTreeSet<&str>) -> ArmKind {
 }
 
 /// The figure of an arm under another name, such as `ndcg@10` or `ndcg@10_vs_random`.
-pub(crate) fn of_arm<'a>(
-    evidence: &'a Evidence,
-    arm: &Metric,
-    name: &str,
-) -> Option<&'a Metric> {
+pub(crate) fn of_arm<'a>(evidence: &'a Evidence, arm: &Metric, name: &str) -> Option<&'a Metric> {
     evidence.metrics.iter().find(|metric| {
         metric.family == "action"
             && metric.metric == name
@@ -278,40 +278,65 @@ fn arm_name(metric: &Metric) -> &str {
 }
 
 /// Names for rows that must be told apart: the primary name, and where several rows share it the
-/// model, the node, the action and the further axes, as far as these differ.
+/// model, the node, the action and the further axes, as far as these differ. The node that made
+/// most rows goes without saying.
 pub(crate) fn names(rows: &[&Metric], primary: fn(&Metric) -> &str) -> Vec<String> {
+    let usual = usual_node(rows);
+    let on_model = |row: &Metric| match &row.model {
+        Some(model) => format!(" on {model}"),
+        None => String::new(),
+    };
+    let of_node = |row: &Metric| {
+        if Some(row.node.as_str()) == usual {
+            String::new()
+        } else {
+            format!(" · {}", row.node)
+        }
+    };
+    let after_action = |row: &Metric| match &row.action {
+        Some(action) => format!(" · {action}"),
+        None => String::new(),
+    };
+    let with_label = |row: &Metric| match row.label.as_str() {
+        "" => String::new(),
+        label => format!(" · {label}"),
+    };
+    let additions: [&dyn Fn(&Metric) -> String; 4] =
+        [&on_model, &of_node, &after_action, &with_label];
     let mut names: Vec<String> = rows.iter().map(|row| primary(row).to_owned()).collect();
-    let more: [fn(&Metric) -> String; 4] = [
-        |row| match &row.model {
-            Some(model) => format!(" on {model}"),
-            None => String::new(),
-        },
-        |row| format!(" · {}", row.node),
-        |row| match &row.action {
-            Some(action) => format!(" · {action}"),
-            None => String::new(),
-        },
-        |row| format!(" · {}", row.label),
-    ];
-    for addition in more {
+    for addition in additions {
         let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (index, name) in names.iter().enumerate() {
             groups.entry(name).or_default().push(index);
         }
-        let additions: Vec<(usize, String)> = groups
+        let texts: Vec<(usize, String)> = groups
             .into_values()
             .filter(|members| {
                 let first = addition(rows[members[0]]);
-                members.iter().any(|member| addition(rows[*member]) != first)
+                members
+                    .iter()
+                    .any(|member| addition(rows[*member]) != first)
             })
             .flatten()
             .map(|member| (member, addition(rows[member])))
             .collect();
-        for (member, text) in additions {
+        for (member, text) in texts {
             names[member].push_str(&text);
         }
     }
     names
+}
+
+/// The node that made more rows than any other.
+fn usual_node<'a>(rows: &[&'a Metric]) -> Option<&'a str> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in rows {
+        *counts.entry(&row.node).or_default() += 1;
+    }
+    let most = counts.values().copied().max()?;
+    let mut usual = counts.into_iter().filter(|(_, n)| *n == most);
+    let (node, _) = usual.next()?;
+    usual.next().is_none().then_some(node)
 }
 
 /// A metric as a cell.
@@ -376,7 +401,7 @@ mod tests {
             names(&rows, method_of),
             [
                 "random",
-                "leave_one_out · score",
+                "leave_one_out",
                 "leave_one_out · score_popularity"
             ]
         );

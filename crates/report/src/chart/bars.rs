@@ -37,50 +37,54 @@ pub(crate) fn steps(steps: &[Step]) -> Html {
             n as f64 / most as f64
         }
     };
-    html.element("div", &[("class", &"dots steps"), ("role", &"list")], |html| {
-        for step in steps {
-            html.element("div", &[("class", &"row"), ("role", &"listitem")], |html| {
-                html.element("div", &[("class", &"label")], |html| {
-                    html.text(&step.name);
-                    if step.uses_future {
-                        html.leaf("span", &[("class", &"tag warn")], "uses the future");
-                    }
-                    if !step.note.is_empty() {
-                        html.leaf("span", &[("class", &"note")], &step.note);
-                    }
-                });
-                let lost = step.rows_in.saturating_sub(step.rows_out);
-                let name = format!(
-                    "{}: {} in, {} out",
-                    step.name,
-                    format::count(step.rows_in),
-                    format::count(step.rows_out)
-                );
-                html.element("div", &[("class", &"plot")], |html| {
-                    drawing(html, "track", &name, "", |svg| {
-                        bar(svg, "kept", 0.0, share(step.rows_out.min(step.rows_in)));
-                        bar(svg, "lost", share(step.rows_out), share(lost));
+    html.element(
+        "div",
+        &[("class", &"dots steps"), ("role", &"list")],
+        |html| {
+            for step in steps {
+                html.element("div", &[("class", &"row"), ("role", &"listitem")], |html| {
+                    html.element("div", &[("class", &"label")], |html| {
+                        html.text(&step.name);
+                        if step.uses_future {
+                            html.leaf("span", &[("class", &"tag warn")], "uses the future");
+                        }
+                        if !step.note.is_empty() {
+                            html.leaf("span", &[("class", &"note")], &step.note);
+                        }
+                    });
+                    let lost = step.rows_in.saturating_sub(step.rows_out);
+                    let name = format!(
+                        "{}: {} in, {} out",
+                        step.name,
+                        format::count(step.rows_in),
+                        format::count(step.rows_out)
+                    );
+                    html.element("div", &[("class", &"plot")], |html| {
+                        drawing(html, "track", &name, "", |svg| {
+                            bar(svg, "kept", 0.0, share(step.rows_out.min(step.rows_in)));
+                            bar(svg, "lost", share(step.rows_out), share(lost));
+                        });
+                    });
+                    html.element("div", &[("class", &"value")], |html| {
+                        html.leaf("span", &[("class", &"v")], format::count(step.rows_out));
+                        let change = if lost > 0 {
+                            format!(
+                                "−{} ({})",
+                                format::count(lost),
+                                format::percent(lost as f64 / step.rows_in as f64)
+                            )
+                        } else if step.rows_out > step.rows_in {
+                            format!("+{}", format::count(step.rows_out - step.rows_in))
+                        } else {
+                            "none lost".to_owned()
+                        };
+                        html.text(" ");
+                        html.leaf("span", &[("class", &"ci")], change);
                     });
                 });
-                html.element("div", &[("class", &"value")], |html| {
-                    html.leaf("span", &[("class", &"v")], format::count(step.rows_out));
-                    let change = if lost > 0 {
-                        format!(
-                            "−{} ({})",
-                            format::count(lost),
-                            format::percent(lost as f64 / step.rows_in as f64)
-                        )
-                    } else if step.rows_out > step.rows_in {
-                        format!("+{}", format::count(step.rows_out - step.rows_in))
-                    } else {
-                        "none lost".to_owned()
-                    };
-                    html.text(" ");
-                    html.leaf("span", &[("class", &"ci")], change);
-                });
-            });
-        }
-    });
+            }
+        },
+    );
     html
 }
 
@@ -97,8 +101,9 @@ fn bar(svg: &mut Html, class: &str, from: f64, width: f64) {
             ("class", &class),
             ("x", &Share(from)),
             ("width", &Share(width)),
-            ("y", &"28%"),
-            ("height", &"44%"),
+            ("y", &"50%"),
+            ("height", &"12"),
+            ("transform", &"translate(0 -6)"),
         ],
         |_| {},
     );

@@ -20,7 +20,11 @@ impl Scale {
         let (mut low, mut high) = extent(values).unwrap_or((0.0, 1.0));
         let tiny = 1e-9_f64.max(1e-6 * low.abs().max(high.abs()));
         if high - low < tiny {
-            let pad = if low.abs() > tiny { 0.1 * low.abs() } else { 0.5 };
+            let pad = if low.abs() > tiny {
+                0.1 * low.abs()
+            } else {
+                0.5
+            };
             low -= pad;
             high += pad;
         }
@@ -33,7 +37,10 @@ impl Scale {
         let mut index = first;
         while index <= last {
             let value = index * step;
-            ticks.push(((index - first) / (last - first), crate::format::decimals(value, decimals)));
+            ticks.push((
+                (index - first) / (last - first),
+                crate::format::decimals(value, decimals),
+            ));
             index += 1.0;
         }
         Self {
@@ -50,8 +57,8 @@ impl Scale {
         values: impl IntoIterator<Item = f64>,
         text: impl Fn(f64) -> String,
     ) -> Self {
-        let (low, high) = extent(values.into_iter().filter(|value| *value > 0.0))
-            .unwrap_or((1.0, 10.0));
+        let (low, high) =
+            extent(values.into_iter().filter(|value| *value > 0.0)).unwrap_or((1.0, 10.0));
         let first = libm::floor(libm::log10(low) + 1e-9);
         let last = libm::ceil(libm::log10(high) - 1e-9).max(first + 1.0);
         let mut marks = Vec::new();
@@ -153,7 +160,11 @@ mod tests {
     use super::*;
 
     fn texts(scale: &Scale) -> Vec<&str> {
-        scale.ticks().iter().map(|(_, text)| text.as_str()).collect()
+        scale
+            .ticks()
+            .iter()
+            .map(|(_, text)| text.as_str())
+            .collect()
     }
 
     #[test]

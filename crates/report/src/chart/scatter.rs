@@ -111,7 +111,7 @@ impl Scatter {
             );
             drawing(html, "plane", &title, &description, |svg| {
                 self.draw_grid(svg, &horizontal, &vertical_scale);
-                Self::draw_front(svg, &front, &places);
+                Self::draw_front(svg, &corners(&front, &places));
                 let labels = arrange(&self.points, &places, &front);
                 for (index, point) in self.points.iter().enumerate() {
                     let is_front = front.contains(&index);
@@ -175,19 +175,7 @@ impl Scatter {
             .collect()
     }
 
-    fn draw_front(svg: &mut Html, front: &[usize], places: &[(f64, f64)]) {
-        let mut corners: Vec<(f64, f64)> = Vec::new();
-        for index in front {
-            let (x, y) = places[*index];
-            // The best that can be had stays the same until the next point is affordable.
-            if let Some((_, before)) = corners.last().copied() {
-                corners.push((x, before));
-            }
-            corners.push((x, y));
-        }
-        if let Some((_, y)) = corners.last().copied() {
-            corners.push((1.0, y));
-        }
+    fn draw_front(svg: &mut Html, corners: &[(f64, f64)]) {
         for pair in corners.windows(2) {
             svg.element(
                 "line",
@@ -255,6 +243,23 @@ impl Scatter {
     }
 }
 
+/// Corners of the line through the front: the best that can be had stays the same until the next
+/// point is affordable.
+fn corners(front: &[usize], places: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let mut corners: Vec<(f64, f64)> = Vec::new();
+    for index in front {
+        let (x, y) = places[*index];
+        if let Some((_, before)) = corners.last().copied() {
+            corners.push((x, before));
+        }
+        corners.push((x, y));
+    }
+    if let Some((_, y)) = corners.last().copied() {
+        corners.push((1.0, y));
+    }
+    corners
+}
+
 /// Keeps points off the left and right edge.
 fn inset(place: f64) -> f64 {
     0.02 + 0.96 * place
@@ -272,16 +277,40 @@ struct Label {
     anchor: &'static str,
 }
 
-/// Finds a place for each label that covers neither a dot nor an earlier label, points of the
-/// front first; `None` where there is none (the point's title and the table still name it).
+/// Finds a place for each label that covers no dot, no earlier label and not the front, points
+/// of the front first; `None` where there is none (the point's title and the table still name it).
 fn arrange(points: &[Point], places: &[(f64, f64)], front: &[usize]) -> Vec<Option<Label>> {
     const CANDIDATES: [Label; 6] = [
-        Label { dx: 9.0, dy: 4.0, anchor: "start" },
-        Label { dx: -9.0, dy: 4.0, anchor: "end" },
-        Label { dx: 6.0, dy: -8.0, anchor: "start" },
-        Label { dx: 6.0, dy: 17.0, anchor: "start" },
-        Label { dx: -6.0, dy: -8.0, anchor: "end" },
-        Label { dx: -6.0, dy: 17.0, anchor: "end" },
+        Label {
+            dx: 9.0,
+            dy: 4.0,
+            anchor: "start",
+        },
+        Label {
+            dx: -9.0,
+            dy: 4.0,
+            anchor: "end",
+        },
+        Label {
+            dx: -4.0,
+            dy: -9.0,
+            anchor: "end",
+        },
+        Label {
+            dx: 5.0,
+            dy: -9.0,
+            anchor: "start",
+        },
+        Label {
+            dx: 5.0,
+            dy: 18.0,
+            anchor: "start",
+        },
+        Label {
+            dx: -5.0,
+            dy: 18.0,
+            anchor: "end",
+        },
     ];
     let mut taken: Vec<[f64; 4]> = places
         .iter()
@@ -290,6 +319,16 @@ fn arrange(points: &[Point], places: &[(f64, f64)], front: &[usize]) -> Vec<Opti
             [x - 6.0, y - 6.0, x + 6.0, y + 6.0]
         })
         .collect();
+    let line = corners(front, places);
+    taken.extend(line.windows(2).map(|pair| {
+        let ((x1, y1), (x2, y2)) = (pair[0], pair[1]);
+        [
+            x1 * WIDTH,
+            y1.min(y2) - 1.0,
+            x2 * WIDTH + 1.0,
+            y1.max(y2) + 1.0,
+        ]
+    }));
     let mut labels = vec![None; points.len()];
     let rest = (0..points.len()).filter(|index| !front.contains(index));
     for index in front.iter().copied().chain(rest) {

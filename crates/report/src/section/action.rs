@@ -3,7 +3,7 @@
 use stage::Label;
 use tables::Metric;
 
-use super::{Section, figure, missing, show};
+use super::{Section, figure, fold, missing, show};
 use crate::chart::{Band, DotRow, Dots, Mark, Reference};
 use crate::evidence::{Evidence, Spread};
 use crate::format::Shown;
@@ -28,19 +28,30 @@ pub(super) fn section(evidence: &Evidence) -> Section {
     let mut tables = Vec::new();
     let by_model = view::arms(evidence);
     if by_model.is_empty() {
-        missing(&mut body, evidence, "metrics", "training again after acting on scores");
+        missing(
+            &mut body,
+            evidence,
+            "metrics",
+            "training again after acting on scores",
+        );
     } else {
-        for (model, arms) in &by_model {
+        for (index, (model, arms)) in by_model.iter().enumerate() {
             let title = if model.is_empty() { "the model" } else { model };
             if by_model.len() > 1 {
                 body.leaf("h3", &[], title);
             }
-            figure(&mut body, &plot(arms).draw(), &caption(title, arms));
+            // What holds for all plots is said under the first.
+            let caption = if index == 0 {
+                caption(title, arms)
+            } else {
+                format!("Change of NDCG@10 of {title}, read as above.")
+            };
+            figure(&mut body, &plot(arms).draw(), &caption);
         }
         show(&mut body, &mut tables, table(evidence, &by_model));
         for table in [others(evidence, &by_model), requests(evidence, &by_model)] {
             if let Some(table) = table {
-                show(&mut body, &mut tables, table);
+                fold(&mut body, &mut tables, table);
             }
         }
     }
@@ -56,16 +67,23 @@ pub(super) fn section(evidence: &Evidence) -> Section {
     }
 }
 
+/// What an arm did, where the pipeline says it in words; evaluate falls back on the node's name.
+fn words<'a>(arm: &Arm<'a>) -> Option<&'a str> {
+    arm.change
+        .action
+        .as_deref()
+        .filter(|action| *action != arm.change.node)
+}
+
 fn caption(model: &str, arms: &[Arm<'_>]) -> String {
-    let action = view::distinct(
+    let actions = view::distinct(
         arms.iter()
             .filter(|arm| arm.kind != ArmKind::Bound)
-            .filter_map(|arm| arm.change.action.as_deref()),
+            .filter_map(words),
     );
     let mut text = format!("Change of NDCG@10 of {model} on the test requests");
-    if let [action] = action[..] {
-        text.push_str(" after ");
-        text.push_str(&action.replace('_', " ").replace('=', " "));
+    if let [action] = actions[..] {
+        text.push_str(&format!(" ({action})"));
     }
     text.push_str("; bars are 95 % intervals of the paired difference.");
     if arms.iter().any(|arm| arm.kind == ArmKind::Random) {
@@ -134,7 +152,9 @@ fn table(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> ResultTable 
         Column::new("model", "model"),
         Column::new("arm", "dropped by"),
         Column::new("action", "action"),
-        Column::new("ndcg_10", "NDCG@10").best(Best::Highest).with_interval(),
+        Column::new("ndcg_10", "NDCG@10")
+            .best(Best::Highest)
+            .with_interval(),
         Column::new("change", "change").with_interval(),
         Column::new("change_p", "p"),
         Column::new("against_random", "against random").with_interval(),
@@ -147,8 +167,8 @@ fn table(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> ResultTable 
         if let Some(base) = view::base(evidence, model) {
             let mut cells = vec![
                 Cell::Code((*model).to_owned()),
-                Cell::Text("nothing".to_owned()),
-                Cell::Note("trained on everything".to_owned()),
+                Cell::Text("nothing dropped".to_owned()),
+                Cell::Empty,
                 view::cell(base),
             ];
             cells.resize(columns.len(), Cell::Empty);
@@ -157,11 +177,11 @@ fn table(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> ResultTable 
         for arm in arms {
             let of = |name: &str| view::of_arm(evidence, arm.change, name);
             let figure = |name: &str| of(name).map_or(Cell::Empty, view::cell);
-            let action = arm.change.action.clone().unwrap_or_default();
+            let action = words(arm).map_or(Cell::Empty, |text| Cell::Note(text.to_owned()));
             let cells = vec![
                 Cell::Code((*model).to_owned()),
                 Cell::Code(arm.name.clone()),
-                Cell::Note(action),
+                action,
                 figure(view::RANKING),
                 figure(view::CHANGE),
                 p_value(of(view::CHANGE)),
@@ -179,6 +199,7 @@ fn table(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> ResultTable 
     }
     ResultTable {
         name: "action".to_owned(),
+        is_grouped: true,
         title: "NDCG@10 after acting, and its paired differences".to_owned(),
         note: "p: two-sided, after Holm correction over the arms.".to_owned(),
         columns,
@@ -229,6 +250,7 @@ fn others(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> Option<Resu
     }
     Some(ResultTable {
         name: "action_changes".to_owned(),
+        is_grouped: true,
         title: "Change of every metric after acting".to_owned(),
         note: "Paired differences from the model trained on everything.".to_owned(),
         columns,
@@ -263,6 +285,7 @@ fn requests(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> Option<Re
     }
     (!rows.is_empty()).then(|| ResultTable {
         name: "action_requests".to_owned(),
+        is_grouped: true,
         title: "Test requests by what acting did to their NDCG@10".to_owned(),
         note: "A mean hides how many requests gain and how many lose.".to_owned(),
         columns: vec![

@@ -3,7 +3,7 @@
 use stage::Label;
 use tables::Metric;
 
-use super::{Section, missing, show};
+use super::{Section, fold, missing};
 use crate::chart::Heat;
 use crate::evidence::Evidence;
 use crate::html::Html;
@@ -18,13 +18,16 @@ pub(super) fn section(evidence: &Evidence) -> Section {
     if pairs.is_empty() {
         missing(&mut body, evidence, "metrics", "agreement between methods");
     } else {
-        let sides: Vec<&Metric> = pairs.iter().flat_map(|pair| [&pair.one, &pair.other]).collect();
+        let sides: Vec<&Metric> = pairs
+            .iter()
+            .flat_map(|pair| [&pair.one, &pair.other])
+            .collect();
         let names = view::names(&sides, |row| row.method.as_deref().unwrap_or(&row.node));
         let order = view::distinct(names.iter().map(String::as_str));
         for metric in view::distinct(pairs.iter().map(|pair| pair.one.metric.as_str())) {
             body.piece(&heat(&pairs, &names, &order, metric).draw());
         }
-        show(&mut body, &mut tables, table(&pairs, &names));
+        fold(&mut body, &mut tables, table(&pairs, &names));
     }
     Section {
         id: "agreement",
@@ -103,7 +106,10 @@ fn title(metric: &str) -> String {
 
 fn table(pairs: &[Pair], names: &[String]) -> ResultTable {
     let metrics = view::distinct(pairs.iter().map(|pair| pair.one.metric.as_str()));
-    let mut columns = vec![Column::new("method", "method"), Column::new("other", "other")];
+    let mut columns = vec![
+        Column::new("method", "method"),
+        Column::new("other", "other"),
+    ];
     columns.extend(
         metrics
             .iter()
@@ -131,6 +137,7 @@ fn table(pairs: &[Pair], names: &[String]) -> ResultTable {
     });
     ResultTable {
         name: "agreement".to_owned(),
+        is_grouped: false,
         title: "Agreement of every two methods".to_owned(),
         note: String::new(),
         columns,

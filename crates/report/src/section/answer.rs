@@ -34,7 +34,9 @@ pub(super) fn section(evidence: &Evidence) -> Section {
 fn leading(evidence: &Evidence) -> Vec<&Conclusion> {
     let mut chosen: Vec<&Conclusion> = Vec::new();
     for conclusion in &evidence.conclusions {
-        let same = chosen.iter().filter(|other| other.topic == conclusion.topic);
+        let same = chosen
+            .iter()
+            .filter(|other| other.topic == conclusion.topic);
         if conclusion.topic != "caution" && same.count() < 2 && chosen.len() < N_LEADING {
             chosen.push(conclusion);
         }
@@ -57,7 +59,7 @@ fn strip(html: &mut Html, evidence: &Evidence) {
     let best = detectors.first();
     let arms = view::arms(evidence);
     let (model, arms): (&str, &[Arm<'_>]) = best
-        .and_then(|best| arms_of_interest(evidence, &arms, best))
+        .and_then(|best| arms_of_interest(&arms, best))
         .or_else(|| arms.first())
         .map_or(("", &[]), |(model, arms)| (model, arms.as_slice()));
     let on_model = if model.is_empty() {
@@ -88,7 +90,6 @@ fn strip(html: &mut Html, evidence: &Evidence) {
 /// The arms of the model that the best detector speaks of, else of the best model that was trained
 /// again after acting on its scores.
 fn arms_of_interest<'a, 'b>(
-    evidence: &Evidence,
     arms: &'b [(&'a str, Vec<Arm<'a>>)],
     best: &Detector<'_>,
 ) -> Option<&'b (&'a str, Vec<Arm<'a>>)> {
@@ -96,19 +97,10 @@ fn arms_of_interest<'a, 'b>(
         arms.iter()
             .any(|arm| arm.change.method.as_deref() == Some(best.method()))
     };
-    let quality = |model: &str| {
-        view::base(evidence, model).map_or(f64::NEG_INFINITY, |metric| metric.value)
-    };
     arms.iter()
         .filter(has_method)
         .find(|(model, _)| best.auroc.model.as_deref() == Some(*model))
-        .or_else(|| {
-            arms.iter()
-                .filter(has_method)
-                // The first of equals.
-                .rev()
-                .max_by(|(a, _), (b, _)| quality(a).total_cmp(&quality(b)))
-        })
+        .or_else(|| arms.iter().find(has_method))
 }
 
 fn hero(html: &mut Html, value: &str, label: &str, detail: &str, title: &str) {
@@ -128,7 +120,13 @@ fn detection_figure(html: &mut Html, best: Option<&Detector<'_>>) {
     let interval = view::interval(best.auroc);
     let detail = interval.map_or_else(String::new, |(low, high)| shown.interval(low, high));
     let label = format!("AUROC of {}; chance is 0.5", best.name);
-    hero(html, &shown.of(best.auroc.value), &label, &detail, &best.auroc.protocol);
+    hero(
+        html,
+        &shown.of(best.auroc.value),
+        &label,
+        &detail,
+        &best.auroc.protocol,
+    );
 }
 
 fn change_figure(html: &mut Html, arm: Option<&Arm<'_>>, label: impl Fn(&Arm<'_>) -> String) {
@@ -180,7 +178,11 @@ fn rest(html: &mut Html, evidence: &Evidence) {
         .partition(|conclusion| conclusion.topic == "caution");
     list(html, "also", "What else holds", &others);
     list(html, "also cautions", "Read with care", &cautions);
-    if evidence.conclusions.iter().any(|it| !it.evidence.is_empty()) {
+    if evidence
+        .conclusions
+        .iter()
+        .any(|it| !it.evidence.is_empty())
+    {
         html.element("details", &[], |html| {
             html.leaf("summary", &[], "Figures behind each sentence");
             html.element("ol", &[("class", &"evidence")], |html| {
@@ -225,6 +227,7 @@ fn table(evidence: &Evidence) -> ResultTable {
         });
     ResultTable {
         name: "conclusions".to_owned(),
+        is_grouped: false,
         title: "Conclusions".to_owned(),
         note: "Sentences that hold, most important first, with the figures behind them.".to_owned(),
         columns: vec![

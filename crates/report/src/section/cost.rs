@@ -142,6 +142,7 @@ fn table_of_stages(evidence: &Evidence) -> ResultTable {
     columns.push(Column::new("runs", "runs"));
     ResultTable {
         name: "costs".to_owned(),
+        is_grouped: false,
         title: "Cost by node: times summed over its runs, the highest peak".to_owned(),
         note: String::new(),
         columns,
@@ -164,6 +165,7 @@ fn table_of_runs(evidence: &Evidence) -> ResultTable {
     columns.push(Column::new("threads", "threads"));
     ResultTable {
         name: "runs".to_owned(),
+        is_grouped: false,
         title: "Cost of every run".to_owned(),
         note: String::new(),
         columns,

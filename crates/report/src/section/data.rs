@@ -13,8 +13,14 @@ use crate::view;
 
 /// Shares of the profile that deserve a bar.
 const SHARES: [(&str, &str); 2] = [
-    ("equal_instant_frac", "of the events share their instant with another event of the same user"),
-    ("repeat_frac", "of the relevant items at the test are repeats: they were in the history already"),
+    (
+        "equal_instant_frac",
+        "of the events share their instant with another event of the same user",
+    ),
+    (
+        "repeat_frac",
+        "of the relevant items at the test are repeats: they were in the history already",
+    ),
 ];
 
 pub(super) fn section(evidence: &Evidence) -> Section {
@@ -72,6 +78,7 @@ fn audit(html: &mut Html, tables: &mut Vec<ResultTable>, evidence: &Evidence) {
     });
     tables.push(ResultTable {
         name: "audit".to_owned(),
+        is_grouped: false,
         title: "Cleaning steps".to_owned(),
         note: "Rows in and out of each step, in the order of execution.".to_owned(),
         columns: vec![
@@ -99,22 +106,23 @@ fn rejects(html: &mut Html, tables: &mut Vec<ResultTable>, evidence: &Evidence) 
     let mut classes: Vec<_> = evidence.refused.iter().collect();
     classes.sort_by_key(|(_, refused)| std::cmp::Reverse(refused.n));
     let rows = classes.into_iter().map(|((file, reason), refused)| {
-        let mut lines: Vec<String> = refused.lines.iter().map(u64::to_string).collect();
-        if refused.n > lines.len() as u64 {
-            lines.push("…".to_owned());
+        let mut lines = ranges(&refused.lines);
+        if refused.n > refused.lines.len() as u64 {
+            lines.push_str(" …");
         }
         Row::new(vec![
             Cell::Text(reason.clone()),
             Cell::Count(refused.n),
             Cell::Code(file.clone()),
-            Cell::Text(lines.join(" ")),
+            Cell::Note(lines),
             Cell::Code(refused.example.clone()),
             Cell::Note(refused.hint.clone()),
         ])
     });
     let table = ResultTable {
         name: "rejects".to_owned(),
-        title: "Refused records by reason".to_owned(),
+        is_grouped: false,
+        title: "By reason".to_owned(),
         note: "Accepted and refused records add up to those read.".to_owned(),
         columns: vec![
             Column::new("reason", "reason"),
@@ -127,6 +135,25 @@ fn rejects(html: &mut Html, tables: &mut Vec<ResultTable>, evidence: &Evidence) 
         rows: rows.collect(),
     };
     show(html, tables, table);
+}
+
+/// Line numbers, runs of them as ranges.
+fn ranges(lines: &[u64]) -> String {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for line in lines {
+        match runs.last_mut() {
+            Some((_, end)) if *end + 1 == *line => *end = *line,
+            _ => runs.push((*line, *line)),
+        }
+    }
+    let texts = runs.iter().map(|(start, end)| {
+        if start == end {
+            start.to_string()
+        } else {
+            format!("{start}–{end}")
+        }
+    });
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 fn profiles(html: &mut Html, tables: &mut Vec<ResultTable>, evidence: &Evidence) {
@@ -170,6 +197,7 @@ fn profiles(html: &mut Html, tables: &mut Vec<ResultTable>, evidence: &Evidence)
     }
     tables.push(ResultTable {
         name: "profile".to_owned(),
+        is_grouped: false,
         title: "The split data in figures".to_owned(),
         note: String::new(),
         columns,
@@ -194,7 +222,10 @@ fn value(value: f64, unit: &str) -> Cell {
 
 /// Milliseconds since 1970 as an instant in UTC.
 fn instant(ms: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, reason = "instants are whole milliseconds")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "instants are whole milliseconds"
+    )]
     let instant = Instant(ms as i64);
     instant.to_string()
 }
@@ -256,6 +287,7 @@ fn parts(profile: &Profile) -> Option<ResultTable> {
     });
     Some(ResultTable {
         name: "parts".to_owned(),
+        is_grouped: false,
         title: format!("Parts{}", of_node(profile)),
         note: String::new(),
         columns,
@@ -287,6 +319,7 @@ fn singles(profile: &Profile) -> ResultTable {
         });
     ResultTable {
         name: "profile".to_owned(),
+        is_grouped: false,
         title: format!("Further figures of the split{}", of_node(profile)),
         note: String::new(),
         columns: vec![
@@ -341,7 +374,9 @@ fn protocols(html: &mut Html, evidence: &Evidence) {
             let protocols = view::distinct(rows.iter().map(|row| row.protocol.as_str()));
             let mut shared = Clauses::of(&protocols).shared;
             if shared.is_empty() {
-                shared = protocols.first().map_or_else(String::new, |first| (*first).to_owned());
+                shared = protocols
+                    .first()
+                    .map_or_else(String::new, |first| (*first).to_owned());
             }
             if shared.is_empty() {
                 continue;
@@ -375,4 +410,15 @@ fn capital(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| {
         first.to_uppercase().chain(chars).collect()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_lines_are_written_as_ranges() {
+        assert_eq!(ranges(&[3, 4, 5, 9, 11, 12]), "3–5, 9, 11–12");
+        assert_eq!(ranges(&[]), "");
+    }
 }

@@ -53,7 +53,10 @@ pub(super) fn section(evidence: &Evidence) -> Section {
 
 fn guide(detectors: &[Detector<'_>]) -> String {
     let n = detectors.first().map_or_else(String::new, |best| {
-        format!(" among {}", format::counted(best.auroc.n, "training sample", "training samples"))
+        format!(
+            " among {}",
+            format::counted(best.auroc.n, "training sample", "training samples")
+        )
     });
     format!(
         "AUROC is the probability that a method suspects a randomly chosen planted sample more \
@@ -70,17 +73,22 @@ fn caption(detectors: &[Detector<'_>]) -> String {
 }
 
 fn plot(detectors: &[Detector<'_>]) -> Dots {
-    let rows = detectors.iter().enumerate().map(|(index, detector)| DotRow {
-        label: detector.name.clone(),
-        note: detector.card.map_or_else(String::new, |scored| scored.card.family.clone()),
-        value: detector.auroc.value,
-        interval: view::interval(detector.auroc),
-        mark: match (index, detector.is_baseline()) {
-            (0, _) if detector.method() != RANDOM => Mark::Best,
-            (_, true) => Mark::Baseline,
-            _ => Mark::Plain,
-        },
-    });
+    let rows = detectors
+        .iter()
+        .enumerate()
+        .map(|(index, detector)| DotRow {
+            label: detector.name.clone(),
+            note: detector
+                .card
+                .map_or_else(String::new, |scored| scored.card.family.clone()),
+            value: detector.auroc.value,
+            interval: view::interval(detector.auroc),
+            mark: match (index, detector.is_baseline()) {
+                (0, _) if detector.method() != RANDOM => Mark::Best,
+                (_, true) => Mark::Baseline,
+                _ => Mark::Plain,
+            },
+        });
     Dots {
         title: "AUROC".to_owned(),
         rows: rows.collect(),
@@ -117,7 +125,10 @@ fn all_kinds(evidence: &Evidence, detectors: &[Detector<'_>]) -> ResultTable {
         .collect();
     let present = view::distinct(rows.iter().map(|row| row.metric.as_str()));
     let known = COLUMNS.into_iter().filter(|name| present.contains(name));
-    let unknown = present.iter().copied().filter(|name| !COLUMNS.contains(name));
+    let unknown = present
+        .iter()
+        .copied()
+        .filter(|name| !COLUMNS.contains(name));
     let names: Vec<&str> = known.chain(unknown).collect();
     let mut columns = vec![Column::new("method", "method")];
     columns.extend(names.iter().map(|name| {
@@ -147,6 +158,7 @@ fn all_kinds(evidence: &Evidence, detectors: &[Detector<'_>]) -> ResultTable {
     });
     ResultTable {
         name: "detection".to_owned(),
+        is_grouped: false,
         title: "Detection of planted samples, all kinds together".to_owned(),
         note: "Positive class: planted samples. 1× and 2× are budgets: as many samples as were \
                planted, and twice as many."
@@ -188,6 +200,7 @@ fn by_kind(evidence: &Evidence, detectors: &[Detector<'_>]) -> Option<ResultTabl
     });
     Some(ResultTable {
         name: "detection_by_kind".to_owned(),
+        is_grouped: false,
         title: "AUROC by kind of planted noise".to_owned(),
         note: "Each kind against the genuine samples.".to_owned(),
         columns,
@@ -235,6 +248,7 @@ fn compared(evidence: &Evidence, detectors: &[Detector<'_>]) -> Option<ResultTab
     });
     Some(ResultTable {
         name: "detection_compared".to_owned(),
+        is_grouped: false,
         title: "Is the difference real?".to_owned(),
         note: "Paired differences of AUROC on the same samples; an interval off zero is a difference. \
                p: after Holm correction."

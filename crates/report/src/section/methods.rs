@@ -38,9 +38,20 @@ fn card(html: &mut Html, scored: &Scored) {
             html.leaf("code", &[], &card.method);
             html.leaf("span", &[("class", &"tag")], &card.family);
         });
-        html.leaf("p", &[("class", &"axes")], scored.label.without("method").to_string().replace(',', ", "));
+        html.leaf(
+            "p",
+            &[("class", &"axes")],
+            scored
+                .label
+                .without("method")
+                .to_string()
+                .replace(',', ", "),
+        );
         if let Some(distribution) = &scored.distribution {
-            html.piece(&chart::histogram(&format!("the scores of {}", card.method), distribution));
+            html.piece(&chart::histogram(
+                &format!("the scores of {}", card.method),
+                distribution,
+            ));
             if scored.stride > 1 {
                 let text = format!("one of {} scores", format::count(scored.stride as u64));
                 html.leaf("p", &[("class", &"axes")], text);
@@ -50,15 +61,32 @@ fn card(html: &mut Html, scored: &Scored) {
         }
         html.leaf("p", &[], &card.estimand);
         html.element("dl", &[], |html| {
-            let end = if card.suspect == tables::Suspect::Low { "low" } else { "high" };
-            let scale = if card.is_signed { "signed helpfulness" } else { "magnitude" };
+            let end = if card.suspect == tables::Suspect::Low {
+                "low"
+            } else {
+                "high"
+            };
+            let scale = if card.is_signed {
+                "signed helpfulness"
+            } else {
+                "magnitude"
+            };
             entry(html, "scale", &format!("{scale}; {end} is suspicious"));
             let n = card.n_scored + card.n_unscored;
-            let share = if n == 0 { 0.0 } else { card.n_scored as f64 / n as f64 };
+            let share = if n == 0 {
+                0.0
+            } else {
+                card.n_scored as f64 / n as f64
+            };
             entry(
                 html,
                 "scored",
-                &format!("{} of {} samples ({})", format::count(card.n_scored), format::count(n), format::percent(share)),
+                &format!(
+                    "{} of {} samples ({})",
+                    format::count(card.n_scored),
+                    format::count(n),
+                    format::percent(share)
+                ),
             );
             if !matches!(card.parameters.as_str(), "" | "{}" | "null") {
                 html.leaf("dt", &[], "parameters");
@@ -86,7 +114,14 @@ fn table(evidence: &Evidence) -> ResultTable {
             Cell::Code(card.method.clone()),
             Cell::Text(scored.label.without("method").to_string()),
             Cell::Text(card.family.clone()),
-            Cell::Text(if card.is_signed { "signed" } else { "magnitude" }.to_owned()),
+            Cell::Text(
+                if card.is_signed {
+                    "signed"
+                } else {
+                    "magnitude"
+                }
+                .to_owned(),
+            ),
             Cell::Text(card.suspect.to_string()),
             Cell::Count(card.n_scored),
             Cell::Count(card.n_unscored),
@@ -111,6 +146,7 @@ fn table(evidence: &Evidence) -> ResultTable {
     ];
     ResultTable {
         name: "methods".to_owned(),
+        is_grouped: false,
         title: "Methods".to_owned(),
         note: String::new(),
         columns: columns

@@ -14,6 +14,9 @@ use crate::evidence::Evidence;
 use crate::html::Html;
 use crate::table::ResultTable;
 
+/// Rows up to which a table of the second rank is shown unasked.
+const MOST_ROWS: usize = 12;
+
 /// One section.
 #[derive(Clone, Debug)]
 pub(crate) struct Section {
@@ -75,5 +78,20 @@ fn figure(html: &mut Html, chart: &Html, caption: &str) {
 /// Adds a table to the page and to the folder.
 fn show(html: &mut Html, tables: &mut Vec<ResultTable>, table: ResultTable) {
     html.piece(&table.html());
+    tables.push(table);
+}
+
+/// As `show`, but a long table is folded away on the page.
+fn fold(html: &mut Html, tables: &mut Vec<ResultTable>, table: ResultTable) {
+    if table.rows.len() <= MOST_ROWS {
+        show(html, tables, table);
+        return;
+    }
+    html.element("details", &[], |html| {
+        html.element("summary", &[], |html| {
+            html.text(&table.title);
+        });
+        html.piece(&table.html());
+    });
     tables.push(table);
 }

@@ -2,7 +2,7 @@
 
 use tables::Metric;
 
-use super::{Section, figure, missing, show};
+use super::{Section, figure, fold, missing, show};
 use crate::chart::{DotRow, Dots, Mark};
 use crate::evidence::Evidence;
 use crate::format::{self, Shown};
@@ -32,11 +32,14 @@ pub(super) fn section(evidence: &Evidence) -> Section {
             show(&mut body, &mut tables, table);
         }
         if let Some(table) = spreads(evidence, &rows) {
-            show(&mut body, &mut tables, table);
+            fold(&mut body, &mut tables, table);
         }
     }
     let n = models.first().map_or_else(String::new, |model| {
-        format!(" on {}", format::counted(model.row.n, "test request", "test requests"))
+        format!(
+            " on {}",
+            format::counted(model.row.n, "test request", "test requests")
+        )
     });
     Section {
         id: "ranking",
@@ -81,7 +84,12 @@ fn models<'a>(rows: &[&'a Metric]) -> Vec<Model<'a>> {
         .collect()
 }
 
-fn find<'a>(rows: &[&'a Metric], model: &Model<'_>, name: &str, segment: &str) -> Option<&'a Metric> {
+fn find<'a>(
+    rows: &[&'a Metric],
+    model: &Model<'_>,
+    name: &str,
+    segment: &str,
+) -> Option<&'a Metric> {
     rows.iter().copied().find(|row| {
         row.metric == name
             && row.segment == segment
@@ -120,7 +128,11 @@ fn plot(models: &[Model<'_>]) -> Dots {
 }
 
 fn caption(models: &[Model<'_>]) -> String {
-    let what = if models.len() == 1 { "the model" } else { "each model, best first" };
+    let what = if models.len() == 1 {
+        "the model"
+    } else {
+        "each model, best first"
+    };
     format!("NDCG@10 of {what}, all requests of the test; bars are 95 % intervals.")
 }
 
@@ -152,13 +164,16 @@ fn lead(rows: &[&Metric], models: &[Model<'_>]) -> ResultTable {
     columns.extend(names.iter().map(|name| column(name)));
     let body = models.iter().map(|model| {
         let mut cells = vec![Cell::Code(model.name.clone())];
-        cells.extend(names.iter().map(|name| {
-            find(rows, model, name, ALL).map_or(Cell::Empty, view::cell)
-        }));
+        cells.extend(
+            names
+                .iter()
+                .map(|name| find(rows, model, name, ALL).map_or(Cell::Empty, view::cell)),
+        );
         Row::new(cells)
     });
     ResultTable {
         name: "ranking".to_owned(),
+        is_grouped: false,
         title: format!("Ranking quality in lists of {LEAD}"),
         note: "Test requests, all segments; higher is better.".to_owned(),
         columns,
@@ -182,7 +197,10 @@ fn cut_offs(rows: &[&Metric], models: &[Model<'_>]) -> ResultTable {
         cut_off(name)?;
         name.split('@').next()
     }));
-    let mut columns = vec![Column::new("metric", "metric"), Column::new("model", "model")];
+    let mut columns = vec![
+        Column::new("metric", "metric"),
+        Column::new("model", "model"),
+    ];
     columns.extend(cuts.iter().map(|cut| {
         Column::new(format!("at_{cut}"), format!("@{cut}"))
             .best(Best::Highest)
@@ -196,15 +214,15 @@ fn cut_offs(rows: &[&Metric], models: &[Model<'_>]) -> ResultTable {
                 Cell::Code(model.name.clone()),
             ];
             cells.extend(cuts.iter().map(|cut| {
-                find(rows, model, &format!("{stem}@{cut}"), ALL).map_or(Cell::Empty, |metric| {
-                    without_protocol(view::cell(metric))
-                })
+                find(rows, model, &format!("{stem}@{cut}"), ALL)
+                    .map_or(Cell::Empty, |metric| without_protocol(view::cell(metric)))
             }));
             body.push(Row::new(cells).group(stem));
         }
     }
     ResultTable {
         name: "ranking_cut_offs".to_owned(),
+        is_grouped: true,
         title: "Every metric at every cut-off".to_owned(),
         note: "Test requests, all segments; protocol as for lists of ten.".to_owned(),
         columns,
@@ -265,6 +283,7 @@ fn segments(rows: &[&Metric], models: &[Model<'_>]) -> Option<ResultTable> {
     }
     Some(ResultTable {
         name: "ranking_segments".to_owned(),
+        is_grouped: true,
         title: "By segment".to_owned(),
         note: "The protocol says what each segment counts.".to_owned(),
         columns,
@@ -279,7 +298,10 @@ fn compared(rows: &[&Metric]) -> Option<ResultTable> {
         .filter(|row| row.metric.contains("_vs_") && row.segment == ALL)
         .map(|row| {
             let other = stage::Label::parse(&row.label).unwrap_or_default();
-            let other = other.get("other_model").or(other.get("other_node")).unwrap_or("");
+            let other = other
+                .get("other_model")
+                .or(other.get("other_node"))
+                .unwrap_or("");
             let name = row.model.as_deref().unwrap_or(&row.node);
             Row::new(vec![
                 Cell::Code(name.to_owned()),
@@ -295,6 +317,7 @@ fn compared(rows: &[&Metric]) -> Option<ResultTable> {
     }
     Some(ResultTable {
         name: "ranking_compared".to_owned(),
+        is_grouped: false,
         title: "NDCG@10 of one model minus that of another".to_owned(),
         note: "An interval off zero is a difference. p: after Holm correction.".to_owned(),
         columns: vec![
@@ -332,7 +355,10 @@ fn spreads(evidence: &Evidence, rows: &[&Metric]) -> Option<ResultTable> {
     if body.is_empty() {
         return None;
     }
-    let mut columns = vec![Column::new("node", "predictions"), Column::new("n", "requests")];
+    let mut columns = vec![
+        Column::new("node", "predictions"),
+        Column::new("n", "requests"),
+    ];
     columns.extend(
         [
             ("zero", "0"),
@@ -345,6 +371,7 @@ fn spreads(evidence: &Evidence, rows: &[&Metric]) -> Option<ResultTable> {
     );
     Some(ResultTable {
         name: "ranking_spread".to_owned(),
+        is_grouped: false,
         title: "Share of the test requests by their own NDCG@10".to_owned(),
         note: "A mean hides whether every request fares alike.".to_owned(),
         columns,

@@ -68,6 +68,7 @@ fn training(evidence: &Evidence) -> ResultTable {
     }
     ResultTable {
         name: "training".to_owned(),
+        is_grouped: false,
         title: "Training".to_owned(),
         note: "Validation is NDCG@10 on valuation.fit; count models have one epoch.".to_owned(),
         columns: vec![
@@ -137,6 +138,7 @@ fn claims(evidence: &Evidence) -> Option<ResultTable> {
     });
     Some(ResultTable {
         name: "claims".to_owned(),
+        is_grouped: false,
         title: "Claimed and measured".to_owned(),
         note: "The claims come without data set, protocol or code.".to_owned(),
         columns: vec![
@@ -152,8 +154,8 @@ fn claims(evidence: &Evidence) -> Option<ResultTable> {
 
 fn columns() -> Vec<Column> {
     let names = [
-        "family", "metric", "part", "segment", "node", "model", "method", "action", "label", "value",
-        "p_value", "n", "protocol",
+        "family", "metric", "part", "segment", "node", "model", "method", "action", "label",
+        "value", "p_value", "n", "protocol",
     ];
     names
         .into_iter()
@@ -211,6 +213,7 @@ fn others(evidence: &Evidence) -> Option<ResultTable> {
         .collect();
     (!rows.is_empty()).then(|| ResultTable {
         name: "others".to_owned(),
+        is_grouped: false,
         title: "Further figures".to_owned(),
         note: String::new(),
         columns: columns(),
@@ -222,6 +225,7 @@ fn others(evidence: &Evidence) -> Option<ResultTable> {
 fn everything(evidence: &Evidence) -> ResultTable {
     ResultTable {
         name: "metrics".to_owned(),
+        is_grouped: false,
         title: "Every figure with its protocol".to_owned(),
         note: String::new(),
         columns: columns(),
