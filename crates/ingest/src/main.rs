@@ -1,2 +1,5 @@
-//! ingest.
-fn main() {}
+//! The executable of the stage `ingest`.
+
+fn main() -> std::process::ExitCode {
+    stage::main::<ingest::Ingest>()
+}
