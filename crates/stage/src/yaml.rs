@@ -38,7 +38,14 @@ pub fn to_text<T: Serialize>(value: &T) -> Result<String, Failure> {
 }
 
 fn failure(error: &serde_yaml::Error, origin: &str) -> Failure {
-    let text = error.to_string();
+    let mut text = error.to_string();
+    // The parser leaves out a place at the very start of the text.
+    if let Some(place) = error.location()
+        && !text.contains(" at line ")
+    {
+        let (line, column) = (place.line(), place.column());
+        text = format!("{text} at line {line} column {column}");
+    }
     let failure = Failure::new(Exit::Configuration, format!("failed to read `{origin}`"));
     let hint = unknown_of(&text)
         .map(|(unknown, known)| suggest(&unknown, known.iter().map(String::as_str)));
@@ -217,6 +224,8 @@ mod tests {
         let message = message("model: a\ndimm: 3\n");
         assert!(message.contains("line 2"), "{message}");
         assert!(message.contains("did you mean `dim`?"), "{message}");
+        let first = self::message("dimm: 3\nmodel: a\n");
+        assert!(first.contains("line 1"), "{first}");
     }
 
     #[test]
