@@ -1,0 +1,647 @@
+//! The whole stage on a small shop: fit, act, probe, and what it refuses.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use models::Tensors;
+use stage::{Exit, Failure, Io, Label, Seed, Stage};
+use tables::{
+    CatalogueEntry, Event, Instant, ItemCount, ItemFeatures, NOT_RANKED, Origin, Part, Prediction,
+    ProbeRequest, ProbeSample, Request, Sample, Score, SequenceEvent, Suspect, TrainingEpoch,
+    Transition,
+};
+use train::Train;
+
+const N_USERS: u32 = 60;
+const N_VOCABULARY: u32 = 40;
+/// The last two are first seen after the cut.
+const N_ITEMS: u32 = 42;
+const CUT: i64 = 1000;
+
+/// The tables that `split` would write.
+struct Shop {
+    samples: Vec<Sample>,
+    sequences: Vec<SequenceEvent>,
+    requests: Vec<Request>,
+    catalogue: Vec<CatalogueEntry>,
+    item_features: Vec<ItemFeatures>,
+}
+
+fn number(n: u64) -> u32 {
+    u32::try_from(n).unwrap()
+}
+
+/// Users with baskets of items at equal instants before the cut, and purchases after it.
+fn shop() -> Shop {
+    let mut draws = Seed::root(7).child("shop").sequence();
+    let mut shop = Shop {
+        samples: Vec::new(),
+        sequences: Vec::new(),
+        requests: Vec::new(),
+        catalogue: Vec::new(),
+        item_features: Vec::new(),
+    };
+    for sequence in 0..N_USERS {
+        let mut at = i64::from(sequence);
+        let (mut position, mut history_end) = (0, 0);
+        // The last user has no history.
+        let n_baskets = if sequence + 1 == N_USERS {
+            0
+        } else {
+            1 + draws.below(6)
+        };
+        for _ in 0..n_baskets {
+            at += 1 + i64::try_from(draws.below(100)).unwrap();
+            for _ in 0..=draws.below(3) {
+                let low = draws
+                    .below(u64::from(N_VOCABULARY))
+                    .min(draws.below(u64::from(N_VOCABULARY)));
+                let item = number(low);
+                let sample_id = u64::from(sequence) * 100 + u64::from(position);
+                shop.sequences
+                    .push(event(sequence, position, item, at, Part::Training));
+                shop.samples.push(Sample {
+                    sample_id,
+                    sequence,
+                    position,
+                    history_end,
+                    item,
+                    event: Event::Purchase,
+                    occurred_at: Some(Instant(at)),
+                    label: 1.0,
+                    weight: 1.0,
+                    origin: Origin::Observed,
+                });
+                position += 1;
+            }
+            history_end = position;
+        }
+        let n_before = position;
+        let mut relevant: Vec<u32> = (0..1 + draws.below(4))
+            .map(|_| number(draws.below(u64::from(N_ITEMS))))
+            .collect();
+        relevant.sort_unstable();
+        relevant.dedup();
+        for item in &relevant {
+            shop.sequences
+                .push(event(sequence, position, *item, CUT + 5, Part::Test));
+            position += 1;
+        }
+        shop.requests.push(Request {
+            request: 0,
+            part: [Part::ValuationFit, Part::ValuationTune, Part::Test][sequence as usize % 3],
+            sequence,
+            history_end: n_before,
+            requested_at: Some(Instant(CUT)),
+            relevant,
+        });
+    }
+    shop.requests
+        .sort_by_key(|request| (request.part, request.sequence));
+    for (number, request) in (0..).zip(&mut shop.requests) {
+        request.request = number;
+    }
+    for item in 0..N_ITEMS {
+        let in_vocabulary = item < N_VOCABULARY;
+        shop.catalogue.push(CatalogueEntry {
+            item,
+            item_id: format!("i{item}"),
+            known_at: Some(Instant(if in_vocabulary { 0 } else { CUT + 5 })),
+            in_vocabulary,
+        });
+        shop.item_features.push(ItemFeatures {
+            item,
+            title: Some(format!(
+                "{} 杯子 mug {item}",
+                ["red", "blue"][item as usize % 2]
+            )),
+            category: Some("kitchen > mugs".to_owned()),
+            brand: None,
+            attributes: Vec::new(),
+            price_e4: None,
+            price_z: 0.0,
+            popularity_z: 0.0,
+        });
+    }
+    shop
+}
+
+fn event(sequence: u32, position: u32, item: u32, at: i64, part: Part) -> SequenceEvent {
+    SequenceEvent {
+        sequence,
+        position,
+        item,
+        event: Event::Purchase,
+        occurred_at: Some(Instant(at)),
+        sample_id: u64::from(sequence) * 100 + u64::from(position),
+        part,
+    }
+}
+
+/// A folder with the tables of a shop and a place for outputs.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new(shop: Shop) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Self { folder };
+        tables::write_all(&place.make("samples"), shop.samples).unwrap();
+        tables::write_all(&place.make("sequences"), shop.sequences).unwrap();
+        tables::write_all(&place.make("requests"), shop.requests).unwrap();
+        tables::write_all(&place.make("catalogue"), shop.catalogue).unwrap();
+        tables::write_all(&place.make("item_features"), shop.item_features).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn make(&self, name: &str) -> PathBuf {
+        std::fs::create_dir_all(self.path(name)).unwrap();
+        self.path(name)
+    }
+
+    /// Runs the stage with further inputs and returns the directory of its outputs.
+    fn run(
+        &self,
+        out: &str,
+        config: &str,
+        further: &[(&str, PathBuf)],
+    ) -> Result<PathBuf, Failure> {
+        let out = self.path(out);
+        let config = stage::yaml::parse(config, "test.yaml")?;
+        let mut io = Io::new(&out, "data");
+        for role in [
+            "samples",
+            "sequences",
+            "requests",
+            "catalogue",
+            "item_features",
+        ] {
+            io = io.with_input(role, Label::default(), self.path(role));
+        }
+        for (role, path) in further {
+            io = io.with_input(role, Label::default(), path);
+        }
+        Train::run(&config, &io)?;
+        Ok(out)
+    }
+}
+
+/// Bytes of all files below a directory, by name.
+fn bytes(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(bytes(&path));
+        } else {
+            let name = path
+                .strip_prefix(directory.parent().unwrap())
+                .unwrap()
+                .to_owned();
+            files.insert(name, std::fs::read(&path).unwrap());
+        }
+    }
+    files
+}
+
+const MODELS: [&str; 3] = ["popularity", "markov", "itemknn"];
+
+#[test]
+fn the_number_of_threads_changes_no_byte() {
+    let of_threads = [1, 2, 5].map(|n_threads| {
+        let place = Place::new(shop());
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(n_threads)
+            .build()
+            .unwrap();
+        pool.install(|| {
+            for model in MODELS {
+                let fitted = place.run(model, &format!("model: {model}\n"), &[]).unwrap();
+                let fitted = [("model", fitted.join("model"))];
+                place
+                    .run(&format!("{model}-probe"), "mode: probe\n", &fitted)
+                    .unwrap();
+            }
+        });
+        MODELS.map(|model| {
+            let mut all = bytes(&place.path(model));
+            all.extend(bytes(&place.path(&format!("{model}-probe"))));
+            all
+        })
+    });
+    assert_eq!(of_threads[0], of_threads[1]);
+    assert_eq!(of_threads[0], of_threads[2]);
+    // Three files of a fit, four tables and two other files of the probe of a chain.
+    assert_eq!(of_threads[0][1].len(), 4 + 6);
+    assert_eq!(of_threads[0][2].len(), 4 + 4);
+}
+
+/// The place of an item by definition, from the scores of a chain that are counted anew.
+fn chain_scores(shop: &Shop, history: &[u32]) -> Vec<f64> {
+    let n = f64::from(u32::try_from(shop.samples.len()).unwrap());
+    let last_of = |sample: &Sample| {
+        let at = shop.sequences.iter().find(|event| {
+            event.sequence == sample.sequence && event.position + 1 == sample.history_end
+        });
+        at.map(|event| event.item)
+    };
+    let mut scores = vec![1.0 / (n + f64::from(N_VOCABULARY)); N_ITEMS as usize];
+    for sample in &shop.samples {
+        scores[sample.item as usize] += 1.0 / (n + f64::from(N_VOCABULARY));
+    }
+    for sample in &shop.samples {
+        if history.last().copied().is_some() && last_of(sample) == history.last().copied() {
+            scores[sample.item as usize] += 1.0;
+        }
+    }
+    scores
+}
+
+fn history_of(shop: &Shop, request: &Request) -> Vec<u32> {
+    shop.sequences
+        .iter()
+        .filter(|event| event.sequence == request.sequence && event.position < request.history_end)
+        .map(|event| event.item)
+        .collect()
+}
+
+#[test]
+fn ranks_of_a_chain_are_those_counted_by_hand() {
+    let place = Place::new(shop());
+    let shop = shop();
+    for (seen, config) in [
+        ("keep", "model: markov\ntop: 5\n"),
+        ("exclude", "model: markov\ntop: 5\nseen: exclude\n"),
+    ] {
+        let out = place.run(seen, config, &[]).unwrap();
+        let rows: Vec<Prediction> = tables::read_all(&out.join("predictions")).unwrap();
+        assert_eq!(rows.len(), shop.requests.len());
+        let (mut n_cold, mut n_repeat) = (0, 0);
+        for (row, request) in rows.iter().zip(&shop.requests) {
+            let history = history_of(&shop, request);
+            let scores = chain_scores(&shop, &history);
+            let is_kept = |item: u32| seen == "keep" || !history.contains(&item);
+            let candidates: Vec<u32> = (0..N_VOCABULARY).filter(|item| is_kept(*item)).collect();
+            assert_eq!(row.n_candidates as usize, candidates.len());
+            assert_eq!(row.history_length as usize, history.len());
+            let relevant: Vec<u32> = request
+                .relevant
+                .iter()
+                .copied()
+                .filter(|item| is_kept(*item))
+                .collect();
+            assert_eq!(row.relevant, relevant);
+            for (index, &item) in relevant.iter().enumerate() {
+                let score = scores[item as usize];
+                let count = |among: &[u32], test: &dyn Fn(f64) -> bool| {
+                    let n = among
+                        .iter()
+                        .filter(|other| **other != item && test(scores[**other as usize]))
+                        .count();
+                    u32::try_from(n).unwrap()
+                };
+                // Two sums of the same terms in another order differ by less than this; two
+                // different scores by more.
+                let better = |other: f64| other > score + 1e-9;
+                let tied = |other: f64| (other - score).abs() <= 1e-9;
+                let new: Vec<u32> = candidates
+                    .iter()
+                    .copied()
+                    .filter(|other| !history.contains(other))
+                    .collect();
+                let is_repeat = history.contains(&item);
+                assert_eq!(row.is_repeat[index], is_repeat);
+                n_repeat += usize::from(is_repeat);
+                if item >= N_VOCABULARY {
+                    n_cold += 1;
+                    assert_eq!((row.better[index], row.tied[index]), (NOT_RANKED, 0));
+                    assert_eq!(
+                        (row.better_new[index], row.tied_new[index]),
+                        (NOT_RANKED, 0)
+                    );
+                    continue;
+                }
+                assert_eq!(row.better[index], count(&candidates, &better));
+                assert_eq!(row.tied[index], count(&candidates, &tied));
+                let of_new = if is_repeat {
+                    (NOT_RANKED, 0)
+                } else {
+                    (count(&new, &better), count(&new, &tied))
+                };
+                assert_eq!((row.better_new[index], row.tied_new[index]), of_new);
+            }
+            assert_eq!(row.top_items.len(), 5);
+            assert!(row.top_items.iter().all(|item| candidates.contains(item)));
+        }
+        assert!(n_cold > 0);
+        assert_eq!(n_repeat > 0, seen == "keep");
+    }
+}
+
+#[test]
+fn training_says_what_was_fitted() {
+    let place = Place::new(shop());
+    for model in MODELS {
+        let out = place.run(model, &format!("model: {model}\n"), &[]).unwrap();
+        let rows: Vec<TrainingEpoch> = tables::read_all(&out.join("training")).unwrap();
+        let [epoch] = &rows[..] else {
+            panic!("{} epochs", rows.len());
+        };
+        assert_eq!(epoch.n_samples as usize, shop().samples.len());
+        assert_eq!(epoch.loss.is_some(), model != "itemknn");
+        assert!((0.0..1.0).contains(&epoch.validation.unwrap()));
+        assert_eq!(epoch.learning_rate, None);
+    }
+    // Mean of -ln p over the samples themselves.
+    let rows: Vec<TrainingEpoch> = tables::read_all(&place.path("popularity/training")).unwrap();
+    let shop = shop();
+    let scores = chain_scores(&shop, &[]);
+    let sum: f64 = shop
+        .samples
+        .iter()
+        .map(|sample| -libm::log(scores[sample.item as usize]))
+        .sum();
+    assert!((rows[0].loss.unwrap() - sum / shop.samples.len() as f64).abs() < 1e-12);
+}
+
+fn scores(
+    shop: &Shop,
+    place: &Place,
+    name: &str,
+    score: impl Fn(&Sample) -> Option<f64>,
+) -> PathBuf {
+    let directory = place.make(name);
+    let mut rows: Vec<Score> = shop
+        .samples
+        .iter()
+        .map(|sample| Score {
+            method: "oracle".to_owned(),
+            sample_id: sample.sample_id,
+            score: score(sample),
+            std_error: None,
+            n_updates: 1,
+            suspect: Suspect::Low,
+        })
+        .collect();
+    rows.sort_by_key(|row| row.sample_id);
+    tables::write_all(&directory, rows).unwrap();
+    directory
+}
+
+#[test]
+fn dropping_is_the_same_as_never_having_had() {
+    let is_planted = |sample: &Sample| sample.sample_id % 7 == 3;
+    let place = Place::new(shop());
+    let oracle = scores(&shop(), &place, "oracle", |sample| {
+        Some(if is_planted(sample) { -1.0 } else { 0.0 })
+    });
+    let mut without = shop();
+    without.samples.retain(|sample| !is_planted(sample));
+    let without = Place::new(without);
+    for model in MODELS {
+        let config = format!("model: {model}\nact: {{ drop_below: 0 }}\n");
+        let acted = place
+            .run(model, &config, &[("scores", oracle.clone())])
+            .unwrap();
+        let never = without
+            .run(model, &format!("model: {model}\n"), &[])
+            .unwrap();
+        assert_eq!(bytes(&acted), bytes(&never), "{model}");
+    }
+    // Sequences stay: histories are as long as they were.
+    let share = "model: markov\nact: { drop_lowest: 0.25 }\nseed: 3\n";
+    let acted = place.run("share", share, &[("scores", oracle)]).unwrap();
+    let rows: Vec<TrainingEpoch> = tables::read_all(&acted.join("training")).unwrap();
+    let n = shop().samples.len();
+    assert_eq!(
+        rows[0].n_samples as usize,
+        n - (n as f64 * 0.25).round() as usize
+    );
+}
+
+#[test]
+fn a_probe_shows_what_the_model_counted() {
+    let place = Place::new(shop());
+    let shop = shop();
+    let fitted = place.run("fit", "model: markov\n", &[]).unwrap();
+    let out = place
+        .run("probe", "mode: probe\n", &[("model", fitted.join("model"))])
+        .unwrap()
+        .join("probe");
+
+    let samples: Vec<ProbeSample> = tables::read_all(&out).unwrap();
+    let counts: Vec<ItemCount> = tables::read_all(&out).unwrap();
+    let transitions: Vec<Transition> = tables::read_all(&out).unwrap();
+    assert_eq!(samples.len(), shop.samples.len());
+    assert_eq!(counts.len(), N_VOCABULARY as usize);
+    let n_with_history = samples
+        .iter()
+        .filter(|sample| sample.history_length > 0)
+        .count();
+    let total: f64 = transitions.iter().map(|transition| transition.weight).sum();
+    assert!((total - n_with_history as f64).abs() < 1e-9);
+    for transition in &transitions {
+        let n = samples
+            .iter()
+            .filter(|sample| {
+                sample.last_item == Some(transition.from_item) && sample.item == transition.to_item
+            })
+            .count();
+        assert!((transition.weight - n as f64).abs() < 1e-9);
+    }
+    for count in &counts {
+        let n = shop
+            .samples
+            .iter()
+            .filter(|sample| sample.item == count.item)
+            .count();
+        assert!((count.weight - n as f64).abs() < 1e-9);
+    }
+
+    let representations = Tensors::load(&out.join("representations.safetensors")).unwrap();
+    let histories = representations.csr("histories").unwrap();
+    let items = representations.csr("items").unwrap();
+    assert_eq!(items.n_rows(), N_ITEMS as usize);
+    assert_eq!(items.n_columns, histories.n_columns);
+    assert!(histories.row(0).0.is_empty());
+    for (row, sample) in samples.iter().zip(&shop.samples) {
+        assert_eq!((row.sample_id, row.item), (sample.sample_id, sample.item));
+        assert_eq!(row.history_row == 0, sample.history_end == 0);
+        assert_eq!(row.history_length == 0, row.last_item.is_none());
+        // Loss of the chain by its formula.
+        let history: Vec<u32> = row.last_item.into_iter().collect();
+        let scores = chain_scores(&shop, &history);
+        let sum: f64 = scores[..N_VOCABULARY as usize].iter().sum();
+        let expected = -libm::log(scores[row.item as usize] / sum);
+        assert!((row.loss.unwrap() - expected).abs() < 1e-9);
+        if row.history_row > 0 {
+            // The last item of a history is one of its columns.
+            let (columns, _) = histories.row(row.history_row as usize);
+            assert!(columns.contains(&row.last_item.unwrap()));
+        }
+    }
+    // Samples of one basket share a history, others of a sequence do not.
+    for pair in samples.windows(2) {
+        let same = pair[0].sequence == pair[1].sequence
+            && pair[0].history_length == pair[1].history_length;
+        let both_empty = pair[0].history_length == 0 && pair[1].history_length == 0;
+        assert_eq!(
+            pair[0].history_row == pair[1].history_row,
+            same || both_empty
+        );
+    }
+
+    let requests: Vec<ProbeRequest> = tables::read_all(&out).unwrap();
+    for (row, request) in requests.iter().zip(&shop.requests) {
+        assert_eq!(row.relevant, request.relevant);
+        assert_eq!(row.losses.len(), row.relevant.len());
+        assert_eq!(row.history_row == 0, request.history_end == 0);
+        assert!((row.history_row as usize) < histories.n_rows());
+        let history: Vec<u32> = row.last_item.into_iter().collect();
+        let scores = chain_scores(&shop, &history);
+        let sum: f64 = scores[..N_VOCABULARY as usize].iter().sum();
+        for (item, loss) in row.relevant.iter().zip(&row.losses) {
+            assert!((loss + libm::log(scores[*item as usize] / sum)).abs() < 1e-9);
+        }
+    }
+
+    let card: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(out.join("probe.json")).unwrap()).unwrap();
+    assert_eq!(card["model"], "markov");
+    assert_eq!(card["n_vocabulary"], N_VOCABULARY);
+    assert_eq!(card["n_catalogue"], N_ITEMS);
+    assert_eq!(card["n_samples"], samples.len());
+    assert_eq!(card["n_histories"], histories.n_rows());
+
+    // A model without counts and losses.
+    let fitted = place.run("fit-knn", "model: itemknn\n", &[]).unwrap();
+    let out = place
+        .run(
+            "probe-knn",
+            "mode: probe\n",
+            &[("model", fitted.join("model"))],
+        )
+        .unwrap()
+        .join("probe");
+    assert!(!out.join("item_counts.parquet").exists());
+    let samples: Vec<ProbeSample> = tables::read_all(&out).unwrap();
+    assert!(samples.iter().all(|sample| sample.loss.is_none()));
+    let requests: Vec<ProbeRequest> = tables::read_all(&out).unwrap();
+    assert!(requests.iter().all(|request| request.losses.is_empty()));
+}
+
+#[test]
+fn tables_that_do_not_belong_together_are_refused() {
+    type Damage = fn(&mut Shop);
+    let damages: [(Damage, &str); 9] = [
+        (
+            |shop| shop.catalogue[3].item = 9,
+            "row 3 of `catalogue` holds item 9",
+        ),
+        (
+            |shop| shop.catalogue[3].in_vocabulary = false,
+            "but not item 3",
+        ),
+        (|shop| shop.sequences[0].item = 42, "item 42 of `sequences`"),
+        (
+            |shop| {
+                shop.sequences.remove(0);
+            },
+            "wrong `sequences`",
+        ),
+        (|shop| shop.samples[5].item = 41, "speaks of item 41"),
+        (
+            |shop| shop.samples[5].history_end = 1000,
+            "history of 1000 events",
+        ),
+        (|shop| shop.samples[5].weight = f64::NAN, "weight NaN"),
+        (
+            |shop| shop.requests[2].history_end = 1000,
+            "request 2 has a history of 1000",
+        ),
+        (
+            |shop| shop.requests[2].relevant = vec![3, 3],
+            "request 2 do not ascend",
+        ),
+    ];
+    for (damage, expected) in damages {
+        let mut shop = shop();
+        damage(&mut shop);
+        let error = Place::new(shop)
+            .run("out", "model: markov\n", &[])
+            .unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(error.exit, Exit::Data);
+    }
+}
+
+#[test]
+fn inputs_that_do_not_fit_the_mode_are_refused() {
+    let place = Place::new(shop());
+    let fitted = place
+        .run("fit", "model: markov\n", &[])
+        .unwrap()
+        .join("model");
+    let oracle = scores(&shop(), &place, "oracle", |_| Some(0.0));
+    let fewer = scores(
+        &Shop {
+            samples: shop().samples.split_off(9),
+            ..shop()
+        },
+        &place,
+        "fewer",
+        |_| Some(0.0),
+    );
+    let act = "model: markov\nact: { drop_lowest: 0.1 }\n";
+    for (config, further, expected, exit) in [
+        (
+            "mode: probe\n",
+            vec![],
+            "needs the input `model`",
+            Exit::Configuration,
+        ),
+        (
+            "model: markov\n",
+            vec![("model", fitted.clone())],
+            "takes no input `model`",
+            Exit::Configuration,
+        ),
+        (
+            "model: markov\n",
+            vec![("scores", oracle)],
+            "does not say",
+            Exit::Configuration,
+        ),
+        (act, vec![], "needs the input `scores`", Exit::Configuration),
+        (
+            act,
+            vec![("scores", fewer)],
+            "has no row in `scores`",
+            Exit::Data,
+        ),
+        (
+            "mode: probe\n",
+            vec![("model", place.path("samples"))],
+            "model.json",
+            Exit::Data,
+        ),
+    ] {
+        let error = place.run("out", config, &further).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(error.exit, exit, "{error}");
+    }
+    // A model of another vocabulary.
+    let mut other = shop();
+    for entry in &mut other.catalogue {
+        entry.in_vocabulary = true;
+    }
+    let error = Place::new(other)
+        .run("out", "mode: probe\n", &[("model", fitted)])
+        .unwrap_err();
+    assert!(error.to_string().contains("fitted on 40 items"), "{error}");
+}
