@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::format::Shown;
 use crate::html::Html;
-use crate::protocol::Clauses;
+use crate::protocol::families;
 
 /// Which end of a column is best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub(crate) struct Column {
     pub(crate) best: Best,
     /// Whether figures of the column have intervals: CSV then has `_low` and `_high` beside it.
     pub(crate) has_interval: bool,
+    /// Whether the page leaves it out.
+    pub(crate) is_for_files: bool,
 }
 
 impl Column {
@@ -37,7 +39,14 @@ impl Column {
             title: title.into(),
             best: Best::Neither,
             has_interval: false,
+            is_for_files: false,
         }
+    }
+
+    /// The same column, in files alone.
+    pub(crate) fn for_files(mut self) -> Self {
+        self.is_for_files = true;
+        self
     }
 
     /// The same column with its best end marked.
@@ -195,6 +204,31 @@ impl Protocols {
         letters.all(|letter| letter == Some(first)).then_some(first)
     }
 
+    /// What stands below the table: letters, empty where all figures are meant, and words.
+    fn notes(&self) -> Vec<(String, String)> {
+        let letter = |index: &usize| self.letters[&self.order[*index]].to_string();
+        let is_one = self.order.len() == 1;
+        let mut notes = Vec::new();
+        let families = families(&self.order);
+        for family in &families {
+            let clauses = &family.clauses;
+            let letters = if families.len() == 1 {
+                String::new()
+            } else {
+                let all: Vec<String> = family.members.iter().map(letter).collect();
+                all.join(" ")
+            };
+            if !clauses.shared.is_empty() {
+                notes.push((letters, clauses.shared.clone()));
+            }
+            let own = family.members.iter().zip(&clauses.own);
+            for (member, own) in own.filter(|(_, own)| !is_one && !own.is_empty()) {
+                notes.push((letter(member), own.clone()));
+            }
+        }
+        notes
+    }
+
     fn letter(&self, figure: &Figure) -> Option<char> {
         self.letters.get(figure.protocol.as_ref()?).copied()
     }
@@ -249,13 +283,18 @@ impl ResultTable {
         let protocols = Protocols::of(self);
         let best = self.best();
         let mut shown = self.shown();
-        if self.is_grouped {
-            shown.retain(|column| *column > 0);
-        }
+        shown.retain(|column| {
+            !self.columns[*column].is_for_files && !(self.is_grouped && *column == 0)
+        });
         html.element("div", &[("class", &"result")], |html| {
             html.element("div", &[("class", &"scroll"), ("tabindex", &"0")], |html| {
                 html.element("table", &[], |html| {
-                    html.leaf("caption", &[], &self.title);
+                    html.element("caption", &[], |html| {
+                        html.text(&self.title);
+                        if !self.note.is_empty() {
+                            html.leaf("span", &[("class", &"note")], &self.note);
+                        }
+                    });
                     html.element("thead", &[], |html| {
                         html.element("tr", &[], |html| {
                             self.head_html(html, &shown, &protocols);
@@ -339,6 +378,7 @@ impl ResultTable {
                     (Cell::Count(_) | Cell::Figure(_), _) => "n",
                     (Cell::Empty, _) if self.is_number(index) => "n",
                     (Cell::Note(_), _) => "note",
+                    (Cell::Text(_), _) => "t",
                     _ => "",
                 };
                 html.element("td", &[("class", &class)], |html| {
@@ -384,20 +424,15 @@ impl ResultTable {
         if protocols.order.is_empty() {
             return;
         }
-        let clauses = Clauses::of(&protocols.order);
         html.element("p", &[("class", &"protocol")], |html| {
             html.leaf("span", &[("class", &"lead")], "Protocol");
             html.text(" ");
-            if !clauses.shared.is_empty() {
-                html.text(&clauses.shared).text(".");
-            }
-            for (protocol, own) in protocols.order.iter().zip(&clauses.own) {
-                if protocols.order.len() > 1 {
-                    html.text(" ");
-                    html.leaf("sup", &[], protocols.letters[protocol]);
-                    html.text(if own.is_empty() { "nothing else" } else { own })
-                        .text(".");
+            for (letters, text) in protocols.notes() {
+                if !letters.is_empty() {
+                    html.leaf("sup", &[], letters);
+                    html.text('\u{a0}');
                 }
+                html.text(text).text(". ");
             }
         });
     }
@@ -446,18 +481,13 @@ impl ResultTable {
             text.push_str("\n**Bold**: best of its column and group.");
             text.push_str(" Brackets: 95 % interval.\n");
         }
-        let clauses = Clauses::of(&protocols.order);
         if !protocols.order.is_empty() {
             text.push_str("\nProtocol:");
-            if !clauses.shared.is_empty() {
-                let _ = write!(text, " {}.", markdown_text(&clauses.shared));
-            }
-            if protocols.order.len() > 1 {
-                for (protocol, own) in protocols.order.iter().zip(&clauses.own) {
-                    let own = if own.is_empty() { "nothing else" } else { own };
-                    let letter = protocols.letters[protocol];
-                    let _ = write!(text, " ({letter}) {}.", markdown_text(own));
+            for (letters, note) in protocols.notes() {
+                if !letters.is_empty() {
+                    let _ = write!(text, " ({letters})");
                 }
+                let _ = write!(text, " {}.", markdown_text(&note));
             }
             text.push('\n');
         }
@@ -627,7 +657,7 @@ mod tests {
                 ]),
                 Row::new(vec![
                     Cell::Code("oracle".to_owned()),
-                    figure(1.0, None, "shared; by definition"),
+                    figure(1.0, None, "by definition; shared"),
                     Cell::Empty,
                     Cell::Empty,
                 ])

@@ -141,6 +141,17 @@ pub(crate) fn base_of(node: &str) -> &str {
     node.split('[').next().unwrap_or(node)
 }
 
+/// A node with its axes, such as `model[markov]`: the one axis of most nodes goes without its name.
+pub(crate) fn place(node: &str, label: &Label) -> String {
+    let axes = label.without("node");
+    let mut values = axes.0.values();
+    match (values.next(), values.next()) {
+        (None, _) => node.to_owned(),
+        (Some(value), None) => format!("{node}[{value}]"),
+        _ => format!("{node}[{axes}]"),
+    }
+}
+
 /// What an arm does to the training samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ArmKind {

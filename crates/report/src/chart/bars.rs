@@ -46,6 +46,7 @@ pub(crate) fn steps(steps: &[Step]) -> Html {
                     html.element("div", &[("class", &"label")], |html| {
                         html.text(&step.name);
                         if step.uses_future {
+                            html.text(" ");
                             html.leaf("span", &[("class", &"tag warn")], "uses the future");
                         }
                         if !step.note.is_empty() {

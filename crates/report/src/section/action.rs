@@ -3,7 +3,7 @@
 use stage::Label;
 use tables::Metric;
 
-use super::{Section, figure, fold, missing, show};
+use super::{Section, figure, fold, missing};
 use crate::chart::{Band, DotRow, Dots, Mark, Reference};
 use crate::evidence::{Evidence, Spread};
 use crate::format::Shown;
@@ -48,7 +48,7 @@ pub(super) fn section(evidence: &Evidence) -> Section {
             };
             figure(&mut body, &plot(arms).draw(), &caption);
         }
-        show(&mut body, &mut tables, table(evidence, &by_model));
+        fold(&mut body, &mut tables, table(evidence, &by_model));
         for table in [others(evidence, &by_model), requests(evidence, &by_model)] {
             if let Some(table) = table {
                 fold(&mut body, &mut tables, table);
@@ -64,6 +64,15 @@ pub(super) fn section(evidence: &Evidence) -> Section {
             .to_owned(),
         body,
         tables,
+    }
+}
+
+/// The name of an arm: that of its method, or what it did in words.
+fn name(arm: &Arm<'_>) -> Cell {
+    if arm.change.method.is_some() {
+        Cell::Code(arm.name.clone())
+    } else {
+        Cell::Text(arm.name.clone())
     }
 }
 
@@ -151,7 +160,7 @@ fn table(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> ResultTable 
     let columns = vec![
         Column::new("model", "model"),
         Column::new("arm", "dropped by"),
-        Column::new("action", "action"),
+        Column::new("action", "action").for_files(),
         Column::new("ndcg_10", "NDCG@10")
             .best(Best::Highest)
             .with_interval(),
@@ -180,7 +189,7 @@ fn table(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> ResultTable 
             let action = words(arm).map_or(Cell::Empty, |text| Cell::Note(text.to_owned()));
             let cells = vec![
                 Cell::Code((*model).to_owned()),
-                Cell::Code(arm.name.clone()),
+                name(arm),
                 action,
                 figure(view::RANKING),
                 figure(view::CHANGE),
@@ -234,10 +243,7 @@ fn others(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> Option<Resu
     let mut rows = Vec::new();
     for (model, arms) in by_model {
         for arm in arms {
-            let mut cells = vec![
-                Cell::Code((*model).to_owned()),
-                Cell::Code(arm.name.clone()),
-            ];
+            let mut cells = vec![Cell::Code((*model).to_owned()), name(arm)];
             cells.extend(changes.iter().map(|(_, change)| {
                 view::of_arm(evidence, arm.change, change).map_or(Cell::Empty, view::cell)
             }));
@@ -274,10 +280,7 @@ fn requests(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> Option<Re
             if n == 0 {
                 continue;
             }
-            let mut cells = vec![
-                Cell::Code((*model).to_owned()),
-                Cell::Code(arm.name.clone()),
-            ];
+            let mut cells = vec![Cell::Code((*model).to_owned()), name(arm)];
             cells.extend(counts.map(|count| Cell::plain(count as f64 / n as f64, Shown::Percent)));
             cells.push(Cell::Count(n));
             rows.push(Row::new(cells));

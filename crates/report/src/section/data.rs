@@ -113,23 +113,29 @@ fn rejects(html: &mut Html, tables: &mut Vec<ResultTable>, evidence: &Evidence) 
         Row::new(vec![
             Cell::Text(reason.clone()),
             Cell::Count(refused.n),
-            Cell::Code(file.clone()),
             Cell::Note(lines),
             Cell::Code(refused.example.clone()),
+            Cell::Code(file.clone()),
             Cell::Note(refused.hint.clone()),
         ])
     });
+    let files = view::distinct(evidence.refused.keys().map(|(file, _)| file.as_str()));
+    let file = Column::new("file", "file");
+    let (title, file) = match files[..] {
+        [one] => (format!("By reason, in {one}"), file.for_files()),
+        _ => ("By reason".to_owned(), file),
+    };
     let table = ResultTable {
         name: "rejects".to_owned(),
         is_grouped: false,
-        title: "By reason".to_owned(),
+        title,
         note: "Accepted and refused records add up to those read.".to_owned(),
         columns: vec![
             Column::new("reason", "reason"),
             Column::new("n", "records"),
-            Column::new("file", "file"),
             Column::new("lines", "lines"),
             Column::new("example", "first one"),
+            file,
             Column::new("hint", "what to do"),
         ],
         rows: rows.collect(),

@@ -6,6 +6,7 @@ use crate::evidence::{Evidence, Scored};
 use crate::format;
 use crate::html::Html;
 use crate::table::{Cell, Column, ResultTable, Row};
+use crate::view;
 
 pub(super) fn section(evidence: &Evidence) -> Section {
     let mut body = Html::new();
@@ -38,15 +39,9 @@ fn card(html: &mut Html, scored: &Scored) {
             html.leaf("code", &[], &card.method);
             html.leaf("span", &[("class", &"tag")], &card.family);
         });
-        html.leaf(
-            "p",
-            &[("class", &"axes")],
-            scored
-                .label
-                .without("method")
-                .to_string()
-                .replace(',', ", "),
-        );
+        let node = scored.label.get("node").unwrap_or("scores");
+        let place = view::place(node, &scored.label.without("method"));
+        html.leaf("p", &[("class", &"axes")], place);
         if let Some(distribution) = &scored.distribution {
             html.piece(&chart::histogram(
                 &format!("the scores of {}", card.method),
@@ -112,7 +107,10 @@ fn table(evidence: &Evidence) -> ResultTable {
         let card = &scored.card;
         Row::new(vec![
             Cell::Code(card.method.clone()),
-            Cell::Text(scored.label.without("method").to_string()),
+            Cell::Code(view::place(
+                scored.label.get("node").unwrap_or("scores"),
+                &scored.label.without("method"),
+            )),
             Cell::Text(card.family.clone()),
             Cell::Text(
                 if card.is_signed {
@@ -133,7 +131,7 @@ fn table(evidence: &Evidence) -> ResultTable {
     });
     let columns = [
         ("method", "method"),
-        ("axes", "axes"),
+        ("node", "node"),
         ("family", "family"),
         ("scale", "scale"),
         ("suspect", "suspicious end"),

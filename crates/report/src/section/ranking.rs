@@ -1,5 +1,6 @@
 //! How well the models rank, before anything was acted upon.
 
+use stage::Label;
 use tables::Metric;
 
 use super::{Section, figure, fold, missing, show};
@@ -8,6 +9,7 @@ use crate::evidence::Evidence;
 use crate::format::{self, Shown};
 use crate::html::Html;
 use crate::measure::{cut_off, measure};
+use crate::protocol::Clauses;
 use crate::table::{Best, Cell, Column, ResultTable, Row};
 use crate::view::{self, ALL, TEST};
 
@@ -24,8 +26,11 @@ pub(super) fn section(evidence: &Evidence) -> Section {
     } else {
         figure(&mut body, &plot(&models).draw(), &caption(&models));
         show(&mut body, &mut tables, lead(&rows, &models));
-        show(&mut body, &mut tables, cut_offs(&rows, &models));
+        fold(&mut body, &mut tables, cut_offs(&rows, &models));
         if let Some(table) = segments(&rows, &models) {
+            show(&mut body, &mut tables, table);
+        }
+        if let Some(table) = shares(&rows, &models) {
             show(&mut body, &mut tables, table);
         }
         if let Some(table) = compared(&rows) {
@@ -143,11 +148,16 @@ fn is_plain(name: &str) -> bool {
 fn column(name: &str) -> Column {
     let measure = measure("ranking", name);
     let column = Column::new(name, measure.title).best(measure.best);
-    if name.ends_with("_frac") || name.starts_with("coverage@") {
+    if is_share(name) {
         column
     } else {
         column.with_interval()
     }
+}
+
+/// Whether a metric describes lists and relevant items rather than the quality of a ranking.
+fn is_share(name: &str) -> bool {
+    name.ends_with("_frac") || name.starts_with("coverage@")
 }
 
 /// All metrics at the lead's cut-off, and those without one.
@@ -158,36 +168,58 @@ fn lead(rows: &[&Metric], models: &[Model<'_>]) -> ResultTable {
             .map(|row| row.metric.as_str()),
     )
     .into_iter()
-    .filter(|name| cut_off(name).is_none_or(|k| k == LEAD))
+    .filter(|name| !is_share(name) && cut_off(name).is_none_or(|k| k == LEAD))
     .collect();
-    let mut columns = vec![Column::new("model", "model")];
-    columns.extend(names.iter().map(|name| column(name)));
-    let body = models.iter().map(|model| {
-        let mut cells = vec![Cell::Code(model.name.clone())];
-        cells.extend(
-            names
-                .iter()
-                .map(|name| find(rows, model, name, ALL).map_or(Cell::Empty, view::cell)),
-        );
-        Row::new(cells)
-    });
+    let (columns, body) = by_model(rows, models, &names);
     ResultTable {
         name: "ranking".to_owned(),
         is_grouped: false,
         title: format!("Ranking quality in lists of {LEAD}"),
         note: "Test requests, all segments; higher is better.".to_owned(),
         columns,
-        rows: body.collect(),
+        rows: body,
     }
+}
+
+/// One row for each model, one column for each metric.
+fn by_model(rows: &[&Metric], models: &[Model<'_>], names: &[&str]) -> (Vec<Column>, Vec<Row>) {
+    let mut columns = vec![Column::new("model", "model")];
+    columns.extend(names.iter().map(|name| column(name)));
+    let body = models.iter().map(|model| {
+        let mut cells = vec![Cell::Code(model.name.clone())];
+        let figures = names.iter().map(|name| find(rows, model, name, ALL));
+        cells.extend(figures.map(|metric| metric.map_or(Cell::Empty, view::cell)));
+        Row::new(cells)
+    });
+    (columns, body.collect())
+}
+
+/// What the lists cover, and what the relevant items are like.
+fn shares(rows: &[&Metric], models: &[Model<'_>]) -> Option<ResultTable> {
+    let names: Vec<&str> = view::distinct(
+        rows.iter()
+            .filter(|row| row.segment == ALL && is_plain(&row.metric) && is_share(&row.metric))
+            .map(|row| row.metric.as_str()),
+    );
+    if names.is_empty() {
+        return None;
+    }
+    let (columns, body) = by_model(rows, models, &names);
+    Some(ResultTable {
+        name: "ranking_shares".to_owned(),
+        is_grouped: false,
+        title: "What the lists cover, and what was relevant".to_owned(),
+        note: String::new(),
+        columns,
+        rows: body,
+    })
 }
 
 /// Every metric with a cut-off, at all of them.
 fn cut_offs(rows: &[&Metric], models: &[Model<'_>]) -> ResultTable {
     let names = view::distinct(
         rows.iter()
-            .filter(|row| {
-                row.segment == ALL && is_plain(&row.metric) && !row.metric.starts_with("coverage@")
-            })
+            .filter(|row| row.segment == ALL && is_plain(&row.metric) && !is_share(&row.metric))
             .map(|row| row.metric.as_str()),
     );
     let mut cuts: Vec<u32> = names.iter().filter_map(|name| cut_off(name)).collect();
@@ -273,11 +305,9 @@ fn segments(rows: &[&Metric], models: &[Model<'_>]) -> Option<ResultTable> {
                 Cell::Code(model.name.clone()),
                 Cell::Count(n),
             ];
-            cells.extend(
-                found
-                    .into_iter()
-                    .map(|metric| metric.map_or(Cell::Empty, view::cell)),
-            );
+            cells.extend(found.into_iter().map(|metric| {
+                metric.map_or(Cell::Empty, |metric| without_protocol(view::cell(metric)))
+            }));
             body.push(Row::new(cells).group(segment));
         }
     }
@@ -285,10 +315,31 @@ fn segments(rows: &[&Metric], models: &[Model<'_>]) -> Option<ResultTable> {
         name: "ranking_segments".to_owned(),
         is_grouped: true,
         title: "By segment".to_owned(),
-        note: "The protocol says what each segment counts.".to_owned(),
+        note: format!(
+            "{}. Protocol otherwise as for lists of {LEAD}.",
+            meanings(rows)
+        ),
         columns,
         rows: body,
     })
+}
+
+/// What each segment counts: the clause of its protocol that other segments do not have.
+fn meanings(rows: &[&Metric]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    let mut protocols: Vec<&str> = Vec::new();
+    for row in rows.iter().filter(|row| row.metric == view::RANKING) {
+        if !names.contains(&row.segment.as_str()) {
+            names.push(&row.segment);
+            protocols.push(&row.protocol);
+        }
+    }
+    let own = Clauses::of(&protocols).own;
+    let texts = names
+        .iter()
+        .zip(own)
+        .map(|(name, own)| format!("{name}: {own}"));
+    texts.collect::<Vec<_>>().join("; ")
 }
 
 /// Paired differences between models.
@@ -297,7 +348,7 @@ fn compared(rows: &[&Metric]) -> Option<ResultTable> {
         .iter()
         .filter(|row| row.metric.contains("_vs_") && row.segment == ALL)
         .map(|row| {
-            let other = stage::Label::parse(&row.label).unwrap_or_default();
+            let other = Label::parse(&row.label).unwrap_or_default();
             let other = other
                 .get("other_model")
                 .or(other.get("other_node"))
@@ -341,11 +392,7 @@ fn spreads(evidence: &Evidence, rows: &[&Metric]) -> Option<ResultTable> {
             let n = spread.n() as f64;
             let bins = spread.by_ndcg();
             let mut cells = vec![
-                Cell::Code(if label.is_empty() {
-                    node.clone()
-                } else {
-                    format!("{node}[{label}]")
-                }),
+                Cell::Code(view::place(node, &Label::parse(label).unwrap_or_default())),
                 Cell::Count(spread.n()),
             ];
             cells.extend(bins.map(|count| Cell::plain(count as f64 / n, Shown::Percent)));

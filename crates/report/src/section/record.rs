@@ -57,7 +57,10 @@ fn training(evidence: &Evidence) -> ResultTable {
                 value.map_or(Cell::Empty, |value| Cell::plain(value, shown))
             };
             rows.push(Row::new(vec![
-                Cell::Code(trained.label.to_string()),
+                Cell::Code(view::place(
+                    trained.label.get("node").unwrap_or("training"),
+                    &trained.label,
+                )),
                 Cell::Count(u64::from(epoch.epoch)),
                 Cell::Count(epoch.n_samples),
                 figure(epoch.loss, Shown::Decimals(4)),
