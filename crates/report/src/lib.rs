@@ -16,6 +16,7 @@ mod table;
 mod view;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -142,12 +143,13 @@ fn write_tables(directory: &Path, config: &Config, tables: &[&ResultTable]) -> R
     for table in tables {
         write_file(directory, &format!("{}.md", table.name), &table.markdown())?;
         write_file(directory, &format!("{}.csv", table.name), &table.csv())?;
-        index.push_str(&format!(
-            "- {}: [Markdown]({name}.md), [CSV]({name}.csv), {}\n",
+        let _ = writeln!(
+            index,
+            "- {}: [Markdown]({name}.md), [CSV]({name}.csv), {}",
             markdown_text(&table.title),
             format::counted(table.rows.len() as u64, "row", "rows"),
             name = table.name,
-        ));
+        );
     }
     write_file(directory, "index.md", &index)
 }

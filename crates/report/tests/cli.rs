@@ -1,5 +1,7 @@
 //! The executable, as a person or the runner calls it.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -1,5 +1,7 @@
 //! What acting on the scores changed.
 
+use std::fmt::Write as _;
+
 use stage::Label;
 use tables::Metric;
 
@@ -49,10 +51,9 @@ pub(super) fn section(evidence: &Evidence) -> Section {
             figure(&mut body, &plot(arms).draw(), &caption);
         }
         fold(&mut body, &mut tables, table(evidence, &by_model));
-        for table in [others(evidence, &by_model), requests(evidence, &by_model)] {
-            if let Some(table) = table {
-                fold(&mut body, &mut tables, table);
-            }
+        let further = [others(evidence, &by_model), requests(evidence, &by_model)];
+        for table in further.into_iter().flatten() {
+            fold(&mut body, &mut tables, table);
         }
     }
     Section {
@@ -92,7 +93,7 @@ fn caption(model: &str, arms: &[Arm<'_>]) -> String {
     );
     let mut text = format!("Change of NDCG@10 of {model} on the test requests");
     if let [action] = actions[..] {
-        text.push_str(&format!(" ({action})"));
+        let _ = write!(text, " ({action})");
     }
     text.push_str("; bars are 95 % intervals of the paired difference.");
     if arms.iter().any(|arm| arm.kind == ArmKind::Random) {

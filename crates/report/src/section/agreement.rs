@@ -1,5 +1,7 @@
 //! Whether the methods agree with each other.
 
+use std::fmt::Write as _;
+
 use stage::Label;
 use tables::Metric;
 
@@ -70,7 +72,7 @@ fn pairs(evidence: &Evidence) -> Vec<Pair> {
             if !side.label.is_empty() {
                 side.label.push(',');
             }
-            side.label.push_str(&format!("{axis}={value}"));
+            let _ = write!(side.label, "{axis}={value}");
         }
         Some(Pair { one, other })
     })
@@ -119,13 +121,11 @@ fn table(pairs: &[Pair], names: &[String]) -> ResultTable {
     for (index, pair) in pairs.iter().enumerate() {
         let key = (names[2 * index].as_str(), names[2 * index + 1].as_str());
         let column = metrics.iter().position(|metric| *metric == pair.one.metric);
-        let row = match rows.iter().position(|(known, _)| *known == key) {
-            Some(row) => row,
-            None => {
-                rows.push((key, vec![Cell::Empty; metrics.len()]));
-                rows.len() - 1
-            }
-        };
+        let known = rows.iter().position(|(known, _)| *known == key);
+        let row = known.unwrap_or_else(|| {
+            rows.push((key, vec![Cell::Empty; metrics.len()]));
+            rows.len() - 1
+        });
         if let Some(column) = column {
             rows[row].1[column] = view::cell(&pair.one);
         }

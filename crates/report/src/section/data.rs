@@ -170,10 +170,7 @@ fn profiles(html: &mut Html, tables: &mut Vec<ResultTable>, evidence: &Evidence)
     }
     for profile in &evidence.profiles {
         shares(html, profile);
-        if let Some(parts) = parts(profile) {
-            html.piece(&parts.html());
-        }
-        html.piece(&singles(profile).html());
+        html.piece(&by_part(profile).html());
     }
     let is_several = evidence.profiles.len() > 1;
     let rows = evidence.profiles.iter().flat_map(|profile| {
@@ -216,6 +213,7 @@ fn value(value: f64, unit: &str) -> Cell {
     match unit {
         "frac" => Cell::plain(value, Shown::Percent),
         "ms" => Cell::Text(instant(value)),
+        "flag" => Cell::Text(if value > 0.0 { "yes" } else { "no" }.to_owned()),
         "rows" | "count" | "users" | "items" | "events" | "requests" | "samples" => {
             Cell::plain(value, Shown::Count)
         }
@@ -226,7 +224,7 @@ fn value(value: f64, unit: &str) -> Cell {
     }
 }
 
-/// Milliseconds since 1970 as an instant in UTC.
+/// Milliseconds since 1970 as an instant in UTC, ISO 8601.
 fn instant(ms: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,
@@ -262,78 +260,50 @@ fn shares(html: &mut Html, profile: &Profile) {
     });
 }
 
-/// Figures that exist for several parts, a row for each part.
-fn parts(profile: &Profile) -> Option<ResultTable> {
-    let parts = view::distinct(
-        profile
-            .entries
-            .iter()
-            .map(|entry| entry.part.as_str())
-            .filter(|part| *part != "all"),
-    );
-    let names: Vec<&str> = view::distinct(profile.entries.iter().map(|entry| entry.name.as_str()))
-        .into_iter()
-        .filter(|name| is_by_part(profile, name))
+/// Figures by part, in the order of making.
+fn by_part(profile: &Profile) -> ResultTable {
+    let mut parts = view::distinct(profile.entries.iter().map(|entry| entry.part.as_str()));
+    // What is said of the valuation part holds for both of its halves.
+    let halves: Vec<&str> = parts
+        .iter()
+        .copied()
+        .filter(|part| part.starts_with("valuation."))
         .collect();
-    if parts.is_empty() || names.is_empty() {
-        return None;
+    if !halves.is_empty() {
+        parts.retain(|part| *part != "valuation");
     }
-    let mut columns = vec![Column::new("part", "part")];
-    columns.extend(names.iter().map(|name| Column::new(*name, title(name))));
-    let rows = parts.iter().map(|part| {
-        let mut cells = vec![Cell::Code((*part).to_owned())];
-        cells.extend(names.iter().map(|name| {
-            profile
-                .entries
-                .iter()
-                .find(|entry| entry.part == *part && entry.name == *name)
-                .map_or(Cell::Empty, |entry| value(entry.value, &entry.unit))
+    parts.sort_by_key(|part| {
+        let order = ["all", "training", "valuation.fit", "valuation.tune", "test"];
+        order
+            .iter()
+            .position(|known| known == part)
+            .unwrap_or(order.len())
+    });
+    let find = |name: &str, part: &str| {
+        profile.entries.iter().find(|entry| {
+            entry.name == name
+                && (entry.part == part || (entry.part == "valuation" && halves.contains(&part)))
+        })
+    };
+    let names = view::distinct(profile.entries.iter().map(|entry| entry.name.as_str()));
+    let rows = names.iter().map(|name| {
+        let mut cells = vec![Cell::Text(title(name))];
+        cells.extend(parts.iter().map(|part| {
+            find(name, part).map_or(Cell::Empty, |entry| value(entry.value, &entry.unit))
         }));
+        let note = profile.entries.iter().find(|entry| entry.name == *name);
+        cells.push(note.map_or(Cell::Empty, |entry| Cell::Note(entry.note.clone())));
         Row::new(cells)
     });
-    Some(ResultTable {
-        name: "parts".to_owned(),
-        is_grouped: false,
-        title: format!("Parts{}", of_node(profile)),
-        note: String::new(),
-        columns,
-        rows: rows.collect(),
-    })
-}
-
-fn is_by_part(profile: &Profile, name: &str) -> bool {
-    let parts = profile
-        .entries
-        .iter()
-        .filter(|entry| entry.name == name && entry.part != "all");
-    parts.count() > 1
-}
-
-/// Everything else.
-fn singles(profile: &Profile) -> ResultTable {
-    let rows = profile
-        .entries
-        .iter()
-        .filter(|entry| !is_by_part(profile, &entry.name))
-        .map(|entry| {
-            Row::new(vec![
-                Cell::Text(title(&entry.name)),
-                Cell::Code(entry.part.clone()),
-                value(entry.value, &entry.unit),
-                Cell::Note(entry.note.clone()),
-            ])
-        });
+    let mut columns = vec![Column::new("name", "figure")];
+    columns.extend(parts.iter().map(|part| Column::new(*part, *part)));
+    columns.push(Column::new("note", "meaning"));
     ResultTable {
         name: "profile".to_owned(),
         is_grouped: false,
-        title: format!("Further figures of the split{}", of_node(profile)),
+        title: format!("Figures of the split by part{}", of_node(profile)),
         note: String::new(),
-        columns: vec![
-            Column::new("name", "figure"),
-            Column::new("part", "part"),
-            Column::new("value", "value"),
-            Column::new("note", "meaning"),
-        ],
+        columns,
         rows: rows.collect(),
     }
 }
