@@ -119,6 +119,8 @@ pub(crate) struct Evidence {
     pub(crate) spreads: BTreeMap<(String, String), Spread>,
     /// Measured costs.
     pub(crate) costs: Vec<Measured>,
+    /// Sentences about them, which are measured too.
+    pub(crate) cost_conclusions: Vec<Conclusion>,
     /// Cleaning steps, in the order of stages.
     pub(crate) audit: Vec<Audit>,
     /// Figures of the split data.
@@ -196,6 +198,11 @@ impl Evidence {
         for input in io.many("costs") {
             let mut rows = tables::read_all(&input.path).map_err(Failure::data)?;
             self.costs.append(&mut rows);
+            // Sentences about costs lie beside the costs, where there are any.
+            if input.path.join(tables::CONCLUSIONS.file_name()).is_file() {
+                let mut rows = tables::read_all(&input.path).map_err(Failure::data)?;
+                self.cost_conclusions.append(&mut rows);
+            }
         }
         for input in io.many("per_request") {
             for row in tables::rows::<PerRequest>(&input.path).map_err(Failure::data)? {

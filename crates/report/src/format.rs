@@ -20,6 +20,8 @@ pub(crate) enum Shown {
     Bytes,
     /// A p-value.
     Probability,
+    /// Milliseconds since 1970 as an instant in UTC, to the minute.
+    Instant,
 }
 
 impl Shown {
@@ -33,6 +35,7 @@ impl Shown {
             Self::Duration => duration(value),
             Self::Bytes => bytes(value),
             Self::Probability => probability(value),
+            Self::Instant => instant(value),
         }
     }
 
@@ -139,6 +142,21 @@ fn probability(p: f64) -> String {
     }
 }
 
+fn instant(ms: f64) -> String {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "instants are whole milliseconds"
+    )]
+    let text = tables::Instant(ms as i64).to_string();
+    match text.split_once('T') {
+        Some((date, time)) => {
+            let minutes: String = time.chars().take("hh:mm".len()).collect();
+            format!("{date} {minutes}")
+        }
+        None => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +175,11 @@ mod tests {
         assert_eq!(percent(2.0 / 541_909.0), "< 0.001\u{202f}%");
         assert_eq!(percent(0.0), "0.0\u{202f}%");
         assert_eq!(Shown::Probability.of(0.0), "< 0.001");
+    }
+
+    #[test]
+    fn instants_are_written_to_the_minute() {
+        assert_eq!(Shown::Instant.of(1_323_435_000_000.0), "2011-12-09 12:50");
     }
 
     #[test]

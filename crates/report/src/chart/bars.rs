@@ -50,7 +50,9 @@ pub(crate) fn steps(steps: &[Step]) -> Html {
                             html.leaf("span", &[("class", &"tag warn")], "uses the future");
                         }
                         if !step.note.is_empty() {
-                            html.leaf("span", &[("class", &"note")], &step.note);
+                            html.element("span", &[("class", &"note")], |html| {
+                                html.prose(&step.note);
+                            });
                         }
                     });
                     let lost = step.rows_in.saturating_sub(step.rows_out);

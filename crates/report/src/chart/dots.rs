@@ -106,7 +106,9 @@ impl Dots {
                     html.leaf("span", &[("class", &"tag")], "best");
                 }
                 if !row.note.is_empty() {
-                    html.leaf("span", &[("class", &"note")], &row.note);
+                    html.element("span", &[("class", &"note")], |html| {
+                        html.prose(&row.note);
+                    });
                 }
             });
             let value = self.shown.of(row.value);

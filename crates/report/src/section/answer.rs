@@ -48,7 +48,14 @@ fn sentences(html: &mut Html, evidence: &Evidence) {
     html.element("div", &[("class", &"answer")], |html| {
         for (index, conclusion) in leading(evidence).into_iter().enumerate() {
             let class = if index == 0 { "first" } else { "" };
-            html.leaf("p", &[("class", &class)], &conclusion.text);
+            html.element("p", &[("class", &class)], |html| {
+                html.prose(&conclusion.text);
+            });
+        }
+        if let Some(conclusion) = evidence.cost_conclusions.first() {
+            html.element("p", &[], |html| {
+                html.prose(&conclusion.text);
+            });
         }
     });
 }
@@ -62,6 +69,9 @@ fn strip(html: &mut Html, evidence: &Evidence) {
         .and_then(|best| arms_of_interest(&arms, best))
         .or_else(|| arms.first())
         .map_or(("", &[]), |(model, arms)| (model, arms.as_slice()));
+    if best.is_none() && arms.is_empty() {
+        return;
+    }
     let on_model = if model.is_empty() {
         String::new()
     } else {
@@ -176,6 +186,10 @@ fn rest(html: &mut Html, evidence: &Evidence) {
         .iter()
         .filter(|conclusion| !leading.contains(&conclusion.rank))
         .partition(|conclusion| conclusion.topic == "caution");
+    let others: Vec<&Conclusion> = others
+        .into_iter()
+        .chain(evidence.cost_conclusions.iter().skip(1))
+        .collect();
     list(html, "also", "What else holds", &others);
     list(html, "also cautions", "Read with care", &cautions);
     if evidence
@@ -188,7 +202,7 @@ fn rest(html: &mut Html, evidence: &Evidence) {
             html.element("ol", &[("class", &"evidence")], |html| {
                 for conclusion in &evidence.conclusions {
                     html.element("li", &[], |html| {
-                        html.text(&conclusion.text);
+                        html.prose(&conclusion.text);
                         html.text(" ");
                         html.leaf("code", &[], &conclusion.evidence);
                     });
@@ -206,7 +220,9 @@ fn list(html: &mut Html, class: &str, title: &str, conclusions: &[&Conclusion]) 
         html.leaf("h3", &[], title);
         html.element("ul", &[], |html| {
             for conclusion in conclusions {
-                html.leaf("li", &[], &conclusion.text);
+                html.element("li", &[], |html| {
+                    html.prose(&conclusion.text);
+                });
             }
         });
     });

@@ -1,7 +1,5 @@
 //! What happened to the data, and how everything was judged.
 
-use tables::Instant;
-
 use super::{Section, figure, missing, show};
 use crate::chart::{self, Step};
 use crate::evidence::{Evidence, Profile};
@@ -212,7 +210,7 @@ fn profiles(html: &mut Html, tables: &mut Vec<ResultTable>, evidence: &Evidence)
 fn value(value: f64, unit: &str) -> Cell {
     match unit {
         "frac" => Cell::plain(value, Shown::Percent),
-        "ms" => Cell::Text(instant(value)),
+        "ms" => Cell::plain(value, Shown::Instant),
         "flag" => Cell::Text(if value > 0.0 { "yes" } else { "no" }.to_owned()),
         "rows" | "count" | "users" | "items" | "events" | "requests" | "samples" => {
             Cell::plain(value, Shown::Count)
@@ -222,16 +220,6 @@ fn value(value: f64, unit: &str) -> Cell {
         }
         _ => Cell::plain(value, Shown::Decimals(3)),
     }
-}
-
-/// Milliseconds since 1970 as an instant in UTC, ISO 8601.
-fn instant(ms: f64) -> String {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "instants are whole milliseconds"
-    )]
-    let instant = Instant(ms as i64);
-    instant.to_string()
 }
 
 fn shares(html: &mut Html, profile: &Profile) {
@@ -291,7 +279,8 @@ fn by_part(profile: &Profile) -> ResultTable {
         cells.extend(parts.iter().map(|part| {
             find(name, part).map_or(Cell::Empty, |entry| value(entry.value, &entry.unit))
         }));
-        let note = profile.entries.iter().find(|entry| entry.name == *name);
+        // What is said of a part says more than what is said of all.
+        let note = profile.entries.iter().rfind(|entry| entry.name == *name);
         cells.push(note.map_or(Cell::Empty, |entry| Cell::Note(entry.note.clone())));
         Row::new(cells)
     });

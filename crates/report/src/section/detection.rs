@@ -67,7 +67,7 @@ fn guide(detectors: &[Detector<'_>]) -> String {
 fn caption(detectors: &[Detector<'_>]) -> String {
     let mut text = String::from("AUROC of each method, best first; bars are 95 % intervals.");
     if detectors.iter().any(Detector::is_baseline) {
-        text.push_str(" Open dots are baselines, which know nothing of the model's predictions.");
+        text.push_str(" Open dots are baselines: cheap scores that an estimator has to beat.");
     }
     text
 }

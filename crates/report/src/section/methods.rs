@@ -54,7 +54,9 @@ fn card(html: &mut Html, scored: &Scored) {
         } else {
             html.leaf("p", &[("class", &"missing")], "It scored no sample.");
         }
-        html.leaf("p", &[], &card.estimand);
+        html.element("p", &[], |html| {
+            html.prose(&card.estimand);
+        });
         html.element("dl", &[], |html| {
             let end = if card.suspect == tables::Suspect::Low {
                 "low"
@@ -90,10 +92,13 @@ fn card(html: &mut Html, scored: &Scored) {
                 });
             }
             entry(html, "revision", &card.revision.to_string());
-            if !card.paper.is_empty() {
-                entry(html, "source", &card.paper);
-            }
         });
+        // Baselines say that they have none.
+        if !matches!(card.paper.as_str(), "" | "None" | "None.") {
+            html.element("p", &[("class", &"paper")], |html| {
+                html.prose(&card.paper);
+            });
+        }
     });
 }
 
