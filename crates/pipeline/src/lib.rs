@@ -1,1 +1,17 @@
-//! pipeline.
+//! The command `touchstone`: what people write, expanded, checked, run once and never again.
+//!
+//! [`grammar`] parses a pipeline file, [`expand`] makes elements of its nodes, [`plan`] checks each
+//! with its stage and resolves its inputs, [`resolve`] makes keys and looks them up, [`run`]
+//! computes what is stale, [`why`] says what made it stale. No stage is linked; all are executables
+//! that speak the stage protocol.
+
+pub mod console;
+pub mod description;
+pub mod executable;
+pub mod expand;
+pub mod fingerprint;
+pub mod grammar;
+pub mod measure;
+pub mod plan;
+pub mod process;
+pub mod resolve;
