@@ -1,2 +1,5 @@
-//! evaluate.
-fn main() {}
+//! The executable `evaluate`.
+
+fn main() -> std::process::ExitCode {
+    stage::main::<evaluate::Evaluate>()
+}

@@ -1,0 +1,310 @@
+//! How well scores find what was planted, beside random and loss.
+
+use metrics::{Figures, LANES, MetricError, Strata, Suspects, holm, interval};
+use rayon::prelude::*;
+use stage::{Failure, Seed};
+use tables::{Metric, Part};
+
+use crate::Config;
+use crate::action::AT_RANDOM;
+use crate::figures::spread;
+use crate::group::Group;
+use crate::scored::{Scored, Universe};
+
+/// Draws that one bootstrap may cost; beyond, there are fewer resamples.
+const MAX_DRAWS: u64 = 2_000_000_000;
+
+/// Fewest resamples, however many samples there are.
+const MIN_RESAMPLES: u64 = 100;
+
+/// Method that is the loss alone.
+const LOSS: &str = "loss";
+
+/// The figures of one group on one set of samples.
+struct Judged {
+    /// Own figures, averaged over seeds.
+    values: [f64; 7],
+    /// Figures of each seed.
+    by_seed: Vec<[f64; 7]>,
+    /// Figures of each resample, averaged over seeds.
+    resampled: Vec<[f64; 7]>,
+    /// P-value of the AUROC before correction.
+    p_value: f64,
+    n_unscored: f64,
+}
+
+/// The rows of the family `detection`: nothing if nothing was planted.
+pub(crate) fn evaluate(
+    universe: &Universe,
+    scores: &Scored,
+    seed: Seed,
+    config: &Config,
+) -> Result<Vec<Metric>, Failure> {
+    let mut rows = Vec::new();
+    let n_planted = universe.n_planted();
+    if n_planted == 0 || n_planted == universe.samples.len() || scores.groups.is_empty() {
+        return Ok(rows);
+    }
+    let mut segments = vec![("all", None)];
+    if universe.kinds.len() > 1 {
+        let kinds = universe.kinds.iter().enumerate();
+        segments.extend(kinds.map(|(index, kind)| (kind.as_str(), Some(index))));
+    }
+    for (segment, kind) in segments {
+        rows.extend(of_segment(universe, scores, segment, kind, seed, config)?);
+    }
+    Ok(rows)
+}
+
+fn of_segment(
+    universe: &Universe,
+    scores: &Scored,
+    segment: &str,
+    kind: Option<usize>,
+    seed: Seed,
+    config: &Config,
+) -> Result<Vec<Metric>, Failure> {
+    // One kind is told from genuine samples; samples of other kinds are set aside.
+    let kept: Vec<usize> = (0..universe.samples.len())
+        .filter(|&sample| {
+            universe.planted[sample].is_none_or(|own| kind.is_none_or(|kind| kind == own))
+        })
+        .collect();
+    let is_noisy: Vec<bool> = kept
+        .iter()
+        .map(|&sample| universe.planted[sample].is_some())
+        .collect();
+    let n = kept.len() as u64;
+    let n_noisy = is_noisy.iter().filter(|&&noisy| noisy).count();
+    let resamples = config
+        .resamples
+        .min((MAX_DRAWS / n.max(1)).max(MIN_RESAMPLES));
+    let seed = seed.child("bootstrap_samples").child(segment);
+    let judged = judge(scores, &kept, &is_noisy, seed, resamples)?;
+
+    let sides = format!(
+        "{n_noisy} planted among {n} samples{}",
+        if kind.is_some() {
+            ", other kinds set aside"
+        } else {
+            ""
+        }
+    );
+    let protocol = |metric: &str| {
+        format!(
+            "{}; {sides}; ties never broken, unscored samples take the median suspicion; 95 % percentile \
+             bootstrap over samples, planted and genuine apart ({resamples} resamples)",
+            meaning(metric)
+        )
+    };
+    let corrected = holm(
+        &judged
+            .iter()
+            .map(|judged| judged.p_value)
+            .collect::<Vec<_>>(),
+    );
+    let mut rows = Vec::new();
+    if let Some(node) = &universe.node {
+        rows.push(Metric {
+            node: node.clone(),
+            value: n_noisy as f64 / n as f64,
+            n,
+            protocol: format!("{sides}: the precision of a random order"),
+            ..Group {
+                node: node.clone(),
+                model: None,
+                method: None,
+                axes: stage::Label::default(),
+                members: Vec::new(),
+            }
+            .row(
+                "detection",
+                "planted_frac".to_owned(),
+                Part::Training.as_str(),
+                segment,
+            )
+        });
+    }
+    let best = judged
+        .iter()
+        .enumerate()
+        .max_by(|a, b| {
+            a.1.values[0]
+                .total_cmp(&b.1.values[0])
+                .then_with(|| b.0.cmp(&a.0))
+        })
+        .map(|(index, _)| index);
+    for (index, group) in scores.groups.iter().enumerate() {
+        let own = &judged[index];
+        let row = |metric: String| group.row("detection", metric, Part::Training.as_str(), segment);
+        for (column, metric) in Figures::NAMES.iter().enumerate() {
+            let interval = interval(own.resampled.iter().map(|values| values[column]).collect());
+            let tested = if column == 0 {
+                format!(
+                    "; two-sided rank-sum test against .5, Holm over {} scores",
+                    judged.len()
+                )
+            } else {
+                String::new()
+            };
+            rows.push(Metric {
+                value: own.values[column],
+                low: interval.map(|interval| interval.low),
+                high: interval.map(|interval| interval.high),
+                p_value: (column == 0).then(|| corrected[index]),
+                n,
+                protocol: protocol(metric) + &tested,
+                ..row((*metric).to_owned())
+            });
+            let by_seed: Vec<f64> = own.by_seed.iter().map(|values| values[column]).collect();
+            if let Some(spread) = spread(&by_seed) {
+                rows.push(Metric {
+                    value: spread,
+                    n: by_seed.len() as u64,
+                    protocol: "standard deviation over seeds; n counts seeds".to_owned(),
+                    ..row(format!("{metric}_seed_std"))
+                });
+            }
+        }
+        rows.push(Metric {
+            value: own.n_unscored / n as f64,
+            n,
+            protocol: "share of the samples that the method cannot score".to_owned(),
+            ..row("unscored_frac".to_owned())
+        });
+        for (name, other) in [
+            ("auroc_vs_random", reference(scores, index, AT_RANDOM)),
+            ("auroc_vs_loss", reference(scores, index, LOSS)),
+            ("auroc_vs_best", best.filter(|&best| best != index)),
+        ] {
+            let Some(other) = other else { continue };
+            let pairs = own.resampled.iter().zip(&judged[other].resampled);
+            let interval = interval(pairs.map(|(own, other)| own[0] - other[0]).collect());
+            rows.push(Metric {
+                value: own.values[0] - judged[other].values[0],
+                low: interval.map(|interval| interval.low),
+                high: interval.map(|interval| interval.high),
+                n,
+                label: group.versus(&scores.groups[other]),
+                protocol: format!(
+                    "AUROC of this method minus that of the other on the same resamples; {sides}"
+                ),
+                ..row(name.to_owned())
+            });
+        }
+    }
+    Ok(rows)
+}
+
+/// The group of a reference method that shares the axes of a group; nothing for itself.
+fn reference(scores: &Scored, of: usize, method: &str) -> Option<usize> {
+    let group = &scores.groups[of];
+    if group.method.as_deref() == Some(method) {
+        return None;
+    }
+    let fits = |other: &&usize| {
+        let other = &scores.groups[**other];
+        other.method.as_deref() == Some(method) && group.shares_axes(other, &["method"])
+    };
+    let all: Vec<usize> = (0..scores.groups.len()).collect();
+    let of_node = all
+        .iter()
+        .find(|other| scores.groups[**other].node == group.node && fits(other));
+    of_node.or_else(|| all.iter().find(fits)).copied()
+}
+
+/// Judges all groups on the kept samples; every resample is drawn once for all of them.
+fn judge(
+    scores: &Scored,
+    kept: &[usize],
+    is_noisy: &[bool],
+    seed: Seed,
+    resamples: u64,
+) -> Result<Vec<Judged>, Failure> {
+    let suspects: Vec<Suspects> = scores
+        .suspicion
+        .par_iter()
+        .map(|suspicion| {
+            let suspicion: Vec<Option<f64>> =
+                kept.iter().map(|&sample| suspicion[sample]).collect();
+            Suspects::new(&suspicion, is_noisy)
+        })
+        .collect::<Result<_, MetricError>>()
+        .map_err(Failure::bug)?;
+    let strata = Strata::new(is_noisy, seed);
+    let batches: Vec<u64> = (0..resamples.div_ceil(LANES as u64))
+        .map(|batch| batch * LANES as u64)
+        .collect();
+    // By batch, input and lane.
+    let resampled: Vec<Vec<[Figures; LANES]>> = batches
+        .par_iter()
+        .map(|&first| {
+            let weights = strata.weights(first);
+            suspects
+                .iter()
+                .map(|suspects| suspects.resampled(&weights))
+                .collect()
+        })
+        .collect::<Result<_, MetricError>>()
+        .map_err(Failure::bug)?;
+    let judged = scores.groups.iter().map(|group| {
+        let by_seed: Vec<[f64; 7]> = group
+            .members
+            .iter()
+            .map(|&input| suspects[input].figures().values())
+            .collect();
+        let mut each = Vec::new();
+        for (batch, first) in resampled.iter().zip(&batches) {
+            let n_lanes = (resamples - first).min(LANES as u64);
+            for (lane, _) in (0..LANES).zip(0..n_lanes) {
+                let replicates: Vec<[f64; 7]> = group
+                    .members
+                    .iter()
+                    .map(|&input| batch[input][lane].values())
+                    .collect();
+                each.push(average(&replicates));
+            }
+        }
+        let values = average(&by_seed);
+        let n_unscored: u64 = group
+            .members
+            .iter()
+            .map(|&input| suspects[input].n_unscored())
+            .sum();
+        Judged {
+            p_value: suspects[group.members[0]].p_value(values[0]),
+            n_unscored: n_unscored as f64 / group.members.len() as f64,
+            values,
+            by_seed,
+            resampled: each,
+        }
+    });
+    Ok(judged.collect())
+}
+
+fn average(rows: &[[f64; 7]]) -> [f64; 7] {
+    std::array::from_fn(|column| {
+        rows.iter().map(|row| row[column]).sum::<f64>() / rows.len() as f64
+    })
+}
+
+fn meaning(metric: &str) -> &'static str {
+    match metric {
+        "auroc" => "area under the ROC curve of suspicion, mid-ranks",
+        "average_precision" => "average precision over distinct thresholds",
+        "f1_2means" => {
+            "F1 of the suspicious cluster of the exact 1-D 2-means split (threshold fixed in the bootstrap)"
+        }
+        "precision@1x" => "planted share of the most suspicious samples, as many as are planted",
+        "recall@1x" => {
+            "share of the planted among the most suspicious samples, as many as are planted"
+        }
+        "precision@2x" => {
+            "planted share of the most suspicious samples, twice as many as are planted"
+        }
+        "recall@2x" => {
+            "share of the planted among the most suspicious samples, twice as many as are planted"
+        }
+        _ => "",
+    }
+}
