@@ -284,7 +284,7 @@ fn a_whole_path_works_by_hand() {
     let interactions = tables::read_all::<tables::Interaction>(&folder.join("raw/interactions"));
     assert_eq!(interactions.unwrap().len(), 10_000);
     let metrics = tables::read_all::<tables::Metric>(&folder.join("result/metrics")).unwrap();
-    for wanted in ["ndcg@10", "hr@10", "auroc"] {
+    for wanted in ["ndcg@10", "hit_rate@10", "auroc"] {
         assert!(
             metrics.iter().any(|row| row.metric == wanted),
             "`{wanted}` is missing"
