@@ -6,6 +6,8 @@
 //!
 //! Adding a source is one file in `sources/` and two lines in `sources/mod.rs`.
 
+#[cfg(test)]
+mod collector;
 mod dataset;
 mod fields;
 mod raw;

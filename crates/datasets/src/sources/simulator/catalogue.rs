@@ -168,7 +168,7 @@ impl Catalogue {
             Language::En => (
                 format!("{brand} {style} {noun}, {feature}, {colour}"),
                 format!(
-                    "A {style} {noun} by {brand} for those who like it {tier}. Colour: {colour}. {feature}."
+                    "{brand} {noun} in {style} style, {tier} line. Colour: {colour}; {feature}."
                 ),
             ),
             Language::Zh => (
