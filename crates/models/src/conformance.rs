@@ -11,6 +11,7 @@ use crate::recommender::{Capability, Entry, Model};
 use crate::recommenders::REGISTRY;
 
 const N_ITEMS: usize = 8;
+const ITEMS: std::ops::Range<u32> = 0..8;
 
 /// Sequences of items without instants, each event a sample with a weight.
 pub(crate) fn log(sequences: &[(&[u32], &[f64])]) -> (Samples, Sequences) {
@@ -32,7 +33,7 @@ type Logs = Vec<Vec<(u32, f64)>>;
 
 fn logs() -> impl Strategy<Value = Logs> {
     let weight = prop::sample::select(vec![1.0, 1.0, 1.0, 0.3, 2.0, 0.7]);
-    let event = (0_u32..N_ITEMS as u32, weight);
+    let event = (ITEMS, weight);
     prop::collection::vec(prop::collection::vec(event, 1..9), 1..8)
 }
 
@@ -62,7 +63,7 @@ fn answers(model: &dyn Model) -> Vec<u64> {
         assert!(scores.iter().all(|score| score.is_finite()));
         bits.extend(scores.iter().map(|score| score.to_bits()));
         if let Some(losses) = model.losses() {
-            for item in 0..N_ITEMS as u32 + 2 {
+            for item in 0..ITEMS.end + 2 {
                 let loss = losses.loss(history, item);
                 assert!(loss.is_finite());
                 bits.push(loss.to_bits());
@@ -243,7 +244,7 @@ proptest! {
         for entry in REGISTRY {
             let model = fit(entry, &samples, &sequences);
             if let Some(losses) = model.losses() {
-                let sum: f64 = (0..N_ITEMS as u32)
+                let sum: f64 = ITEMS
                     .map(|item| libm::exp(-losses.loss(&history, item)))
                     .sum();
                 prop_assert!((sum - 1.0).abs() < 1e-12, "{} sums to {sum}", entry.name);

@@ -40,10 +40,10 @@ impl Representations {
     ///
     /// # Errors
     /// If the file exists or cannot be written.
-    pub fn save(&self, directory: &Path) -> Result<(), TensorError> {
+    pub fn save(self, directory: &Path) -> Result<(), TensorError> {
         let mut tensors = Tensors::new();
-        tensors.insert_csr("histories", &self.histories)?;
-        tensors.insert_csr("items", &self.items)?;
+        tensors.move_csr("histories", self.histories)?;
+        tensors.move_csr("items", self.items)?;
         tensors.save(&directory.join("representations.safetensors"))
     }
 }

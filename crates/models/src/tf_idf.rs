@@ -1,15 +1,15 @@
 //! TF-IDF features of histories and items: the representations that every model can offer.
 //!
 //! A vector has two blocks. The *item* block has one column per vocabulary item; a history weighs
-//! item i by (1 + ln n_i) idf_i, n_i being its occurrences among the last `max_history` events;
+//! item i by `(1 + ln n_i) idf_i`, `n_i` being its occurrences among the last `max_history` events;
 //! an item weighs itself. The *text* block has one column per term of title, category levels,
-//! brand and attributes; an item weighs term t by (1 + ln n_t) idf_t, normalised; a history is the
-//! sum of (1 + ln n_i) times the text of its items. Each block is scaled to length 1, multiplied
+//! brand and attributes; an item weighs term t by `(1 + ln n_t) idf_t`, normalised; a history is
+//! the sum of `1 + ln n_i` times the text of its items. Each block is scaled to length 1, multiplied
 //! by the square root of its weight, and the whole scaled to length 1: with both blocks present,
 //! the cosine of two vectors is the weighted mean of the cosines of their blocks. Where a block is
 //! empty the other stands alone, and where nothing is known the row is empty.
 //!
-//! idf = ln((1 + D) / (1 + d)) + 1, where d of D documents hold the term. Documents of the item
+//! `idf = ln((1 + D) / (1 + d)) + 1`, where d of D documents hold the term. Documents of the item
 //! block are training sequences, each to the end of its longest training history; documents of
 //! the text block are vocabulary items. Items and terms that training never saw have no column.
 
@@ -290,7 +290,7 @@ mod tests {
     fn values_are_those_of_the_formula() {
         let items_alone = fitted(Weights { text: 0.0, ..BOTH });
         // Documents: [0, 1] and [0, 0]; item 0 stands in both, item 1 in one.
-        let (x, y) = ((1.0 + 2_f64.ln()) * 1.0, 1.5_f64.ln() + 1.0);
+        let (x, y) = ((1.0 + libm::log(2.0)) * 1.0, libm::log(1.5) + 1.0);
         let norm = x.hypot(y);
         let vector = items_alone.history(&[0, 1, 0]);
         assert_eq!(vector.len(), 2);
@@ -298,7 +298,7 @@ mod tests {
         assert!((f64::from(vector[1].1) - y / norm).abs() < 1e-7);
         // Text of items 0 and 1: both levels and `mug` in two of three documents, the colour in one.
         let text_alone = fitted(Weights { items: 0.0, ..BOTH });
-        let (common, rare) = ((4.0 / 3.0_f64).ln() + 1.0, 2_f64.ln() + 1.0);
+        let (common, rare) = (libm::log(4.0 / 3.0) + 1.0, libm::log(2.0) + 1.0);
         let shared = 3.0 * common * common;
         let expected = shared / (shared + rare * rare);
         let found = cosine(&text_alone.item(0), &text_alone.item(1));

@@ -331,9 +331,16 @@ impl Tensors {
     /// # Errors
     /// If the matrix is damaged or a name is taken.
     pub fn insert_csr(&mut self, name: &str, matrix: &Csr) -> Result<(), TensorError> {
-        self.insert_structure(name, matrix)?;
-        let shape = [matrix.values.len()];
-        self.insert_f32(&format!("{name}.values"), &shape, matrix.values.clone())
+        self.move_csr(name, matrix.clone())
+    }
+
+    /// As [`Tensors::insert_csr`], without a copy.
+    ///
+    /// # Errors
+    /// If the matrix is damaged or a name is taken.
+    pub fn move_csr(&mut self, name: &str, matrix: Csr) -> Result<(), TensorError> {
+        let values = self.insert_structure(name, matrix)?;
+        self.insert_f32(&format!("{name}.values"), &[values.len()], values)
     }
 
     /// As [`Tensors::insert_csr`], for 64-bit floats.
@@ -341,9 +348,8 @@ impl Tensors {
     /// # Errors
     /// If the matrix is damaged or a name is taken.
     pub fn insert_csr_f64(&mut self, name: &str, matrix: &Csr<f64>) -> Result<(), TensorError> {
-        self.insert_structure(name, matrix)?;
-        let shape = [matrix.values.len()];
-        self.insert_f64(&format!("{name}.values"), &shape, matrix.values.clone())
+        let values = self.insert_structure(name, matrix.clone())?;
+        self.insert_f64(&format!("{name}.values"), &[values.len()], values)
     }
 
     /// A sparse matrix that [`Tensors::insert_csr`] added.
@@ -364,17 +370,23 @@ impl Tensors {
         self.assemble(name, values)
     }
 
+    /// Adds everything but the values, and returns those.
     fn insert_structure<T: Float>(
         &mut self,
         name: &str,
-        matrix: &Csr<T>,
-    ) -> Result<(), TensorError> {
+        matrix: Csr<T>,
+    ) -> Result<Vec<T>, TensorError> {
         matrix.check().map_err(|kind| error(name, kind.into()))?;
-        let n_columns = vec![matrix.n_columns as u64];
-        let (indptr, indices) = (matrix.indptr.clone(), matrix.indices.clone());
-        self.insert_u64(&format!("{name}.n_columns"), &[1], n_columns)?;
+        let Csr {
+            n_columns,
+            indptr,
+            indices,
+            values,
+        } = matrix;
+        self.insert_u64(&format!("{name}.n_columns"), &[1], vec![n_columns as u64])?;
         self.insert_u64(&format!("{name}.indptr"), &[indptr.len()], indptr)?;
-        self.insert_u32(&format!("{name}.indices"), &[indices.len()], indices)
+        self.insert_u32(&format!("{name}.indices"), &[indices.len()], indices)?;
+        Ok(values)
     }
 
     fn assemble<T: Float>(&self, name: &str, values: Vec<T>) -> Result<Csr<T>, TensorError> {
@@ -402,13 +414,17 @@ impl Tensors {
     /// If the file exists or cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), TensorError> {
         let write = || -> Result<(), TensorErrorKind> {
-            // The library would overwrite; what is published never is.
-            std::fs::OpenOptions::new()
+            // The library overwrites, and with a file that its owner alone can read: what is
+            // published is never overwritten, and has the permissions of every new file.
+            let permissions = std::fs::OpenOptions::new()
                 .write(true)
                 .create_new(true)
-                .open(path)?;
+                .open(path)?
+                .metadata()?
+                .permissions();
             let tensors = self.0.iter().map(|(name, tensor)| (name.as_str(), tensor));
-            Ok(safetensors::serialize_to_file(tensors, None, path)?)
+            safetensors::serialize_to_file(tensors, None, path)?;
+            Ok(std::fs::set_permissions(path, permissions)?)
         };
         write().map_err(|kind| file_error(path, kind))
     }
@@ -520,6 +536,10 @@ mod tests {
         example().save(&path).unwrap();
         assert!(example().save(&path).is_err());
         let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(directory.path().join("new"), "").unwrap();
+        let new = std::fs::metadata(directory.path().join("new")).unwrap();
+        let saved = std::fs::metadata(&path).unwrap();
+        assert_eq!(saved.permissions(), new.permissions());
         for cut in [0, 7, 40, bytes.len() - 1] {
             let path = directory.path().join(format!("{cut}.safetensors"));
             std::fs::write(&path, &bytes[..cut]).unwrap();

@@ -12,8 +12,8 @@ pub(crate) struct Dropped {
     /// All scored or unscored samples of the table, ascending.
     sample_ids: Vec<u64>,
     /// Whether to drop them.
-    is_dropped: Vec<bool>,
-    /// Those that `is_dropped` was asked about.
+    drops: Vec<bool>,
+    /// How many samples were asked about.
     n_asked: usize,
 }
 
@@ -85,13 +85,13 @@ impl Dropped {
             }
             sample_ids.push(sample_id);
         }
-        let mut is_dropped = vec![false; sample_ids.len()];
+        let mut drops = vec![false; sample_ids.len()];
         for row in suspicious(scored, act, card)? {
-            is_dropped[row] = true;
+            drops[row] = true;
         }
         Ok(Self {
             sample_ids,
-            is_dropped,
+            drops,
             n_asked: 0,
         })
     }
@@ -100,7 +100,7 @@ impl Dropped {
     pub(crate) fn keeps(&mut self, sample_id: u64) -> Result<bool, Failure> {
         self.n_asked += 1;
         match self.sample_ids.binary_search(&sample_id) {
-            Ok(row) => Ok(!self.is_dropped[row]),
+            Ok(row) => Ok(!self.drops[row]),
             Err(_) => Err(Failure::data(ScoreError::Missing { sample_id }).hint(OTHER_SAMPLES)),
         }
     }
@@ -116,11 +116,7 @@ impl Dropped {
             };
             return Err(Failure::data(error).hint(OTHER_SAMPLES));
         }
-        Ok(self
-            .is_dropped
-            .iter()
-            .filter(|is_dropped| **is_dropped)
-            .count())
+        Ok(self.drops.iter().filter(|drops| **drops).count())
     }
 }
 
@@ -185,8 +181,8 @@ mod tests {
 
     fn dropped(directory: &Path, act: &Act, seed: u64) -> Vec<u64> {
         let dropped = Dropped::read(directory, act, seed).unwrap();
-        let both = dropped.sample_ids.iter().zip(&dropped.is_dropped);
-        both.filter(|(_, is_dropped)| **is_dropped)
+        let both = dropped.sample_ids.iter().zip(&dropped.drops);
+        both.filter(|(_, drops)| **drops)
             .map(|(id, _)| *id)
             .collect()
     }

@@ -262,8 +262,8 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
         ..Offer::default()
     };
     if let Some(model) = model {
-        offer.capabilities = model.capabilities.clone();
-        offer.facts = model.facts.clone();
+        offer.capabilities.clone_from(&model.capabilities);
+        offer.facts.clone_from(&model.facts);
     }
     offer.capabilities.insert("representations".to_owned());
     Ok(Offers::from([("probe".to_owned(), vec![offer])]))

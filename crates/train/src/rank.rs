@@ -339,7 +339,7 @@ mod tests {
         order.sort_by(|&a, &b| scores[b as usize].total_cmp(&scores[a as usize]));
         assert_eq!(row.top_items, order[..3]);
         let better = scores.iter().filter(|score| **score > scores[17]).count();
-        assert_eq!(row.better, [better as u32]);
+        assert_eq!(row.better, [u32::try_from(better).unwrap()]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Item neighbourhoods: items that the same users chose, by cosine.
 //!
 //! A cell of the user by item matrix is min(1, sum of the weights of the samples with this user
-//! and item); with x_i the column of item i, c_ij = x_i . x_j and n_i = c_ii,
-//! similarity(i, j) = ((1/sqrt n_i) c_ij) (1/sqrt n_j), in 64-bit floats.
-//! score(i) = sum of similarity(i, h) over the distinct items h of the history that are among the
+//! and item); with `x_i` the column of item i, `c_ij = x_i . x_j` and
+//! `n_i = c_ii`, `similarity(i, j) = ((1 / sqrt n_i) c_ij) (1 / sqrt n_j)`, in 64-bit floats.
+//! `score(i)` is the sum of `similarity(i, h)` over the distinct items h of the history that are among the
 //! `neighbours` nearest of candidate i; of equally near items the one with the smaller number is
 //! nearer. An empty history is served by popularity.
 //!

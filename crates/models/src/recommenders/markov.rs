@@ -1,9 +1,9 @@
 //! First-order Markov chain: what followed the last item of the history, backed by popularity.
 //!
-//! With a the last item of the history, M_ai the weighted count of targets i after a, M_a the sum
-//! of M_ai over i, and p_i the smoothed share of `popularity`: score(i) = M_ai + p_i, and the loss
-//! of a target is -ln((M_ai + p_i) / (M_a + 1)), whose probabilities sum to one over the
-//! vocabulary. An empty history leaves p_i.
+//! With `a` the last item of the history, `M_ai` the weighted count of targets i after `a`, `M_a`
+//! the sum of `M_ai` over i, and `p_i` the smoothed share of the model `popularity`:
+//! `score(i) = M_ai + p_i`, and the loss of a target is `-ln((M_ai + p_i) / (M_a + 1))`, whose
+//! probabilities sum to one over the vocabulary. An empty history leaves `p_i`.
 //!
 //! # Paper
 //! Rendle, Freudenthaler, Schmidt-Thieme, "Factorizing personalized Markov chains", WWW 2010, for
@@ -34,7 +34,7 @@ const TRANSITIONS: &str = "transitions";
 pub(super) struct Markov {
     counts: Counts,
     transitions: Csr<f64>,
-    /// M_a + 1 for each item a.
+    /// `M_a + 1` for each item `a`.
     denominators: Vec<f64>,
 }
 
@@ -192,10 +192,11 @@ mod tests {
         let after_0 = [0.0, 3.0, 0.0, 0.0];
         let mut scores = [0.0; 4];
         model.score(&[2, 0], &mut scores);
-        for item in 0..4 {
-            let expected = after_0[item] + share[item];
-            assert!((scores[item] - expected).abs() < 1e-15);
-            let loss = model.loss(&[2, 0], item as u32);
+        for item in 0..4_u32 {
+            let at = item as usize;
+            let expected = after_0[at] + share[at];
+            assert!((scores[at] - expected).abs() < 1e-15);
+            let loss = model.loss(&[2, 0], item);
             assert!((loss + libm::log(expected / 4.0)).abs() < 1e-15);
         }
         let transitions = model.transitions().unwrap();

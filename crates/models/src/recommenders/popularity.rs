@@ -1,12 +1,13 @@
 //! Ranks items by how often they were a target in training, for everybody alike.
 //!
-//! score(i) = p_i = (c_i + 1) / (N + V), where c_i is the weighted count of target i, N the sum of
-//! all weights and V the size of the vocabulary. An item outside the vocabulary has c = 0.
-//! Loss of a target: -ln p_i. The shares sum to one over the vocabulary.
+//! `score(i) = p_i = (c_i + 1) / (N + V)`, where `c_i` is the weighted count of target i, N the sum
+//! of all weights and V the size of the vocabulary. An item outside the vocabulary has `c_i = 0`.
+//! Loss of a target: `-ln p_i`. The shares sum to one over the vocabulary.
 //!
 //! # Paper
 //! Add-one smoothing is Laplace's rule of succession; as a baseline see Ferrari Dacrema,
-//! Cremonesi, Jannach, "Are we really making much progress?", RecSys 2019.
+//! Cremonesi, Jannach, "Are we really making much progress?", ACM Conference on Recommender
+//! Systems 2019.
 //!
 //! # Departures
 //! None.
