@@ -34,6 +34,9 @@ const PRICE: usize = 5;
 const CUSTOMER: usize = 6;
 const COUNTRY: usize = 7;
 
+#[cfg(test)]
+mod tests;
+
 /// Records between two reports of progress.
 const REPORT_EVERY: u64 = 1 << 14;
 

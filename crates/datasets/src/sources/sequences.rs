@@ -14,6 +14,9 @@ use crate::dataset::{
 use crate::fields::{MAX_ID_BYTES, excerpt};
 use crate::raw::{RawError, RawErrorKind, RawFile, without_terminator};
 
+#[cfg(test)]
+mod tests;
+
 /// Longest line, in bytes: a few million events of one user.
 const MAX_LINE_BYTES: usize = 1 << 26;
 
