@@ -1,2 +1,5 @@
 //! The command `touchstone`.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    pipeline::cli::main()
+}
