@@ -31,7 +31,7 @@ fn config() -> Vec<Field> {
         field(
             "model",
             Named,
-            None,
+            Some("null"),
             "the model to fit; left out in mode `probe`",
         ),
         field(
@@ -49,13 +49,13 @@ fn config() -> Vec<Field> {
         field(
             "act.drop_lowest",
             Number,
-            None,
+            Some("null"),
             "share of the scored samples to drop, at the suspicious end; from 0 to below 1",
         ),
         field(
             "act.drop_below",
             Number,
-            None,
+            Some("null"),
             "drop samples whose helpfulness is below this",
         ),
         field(

@@ -80,7 +80,8 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
         Failure::new(Exit::Configuration, "mode `probe` needs the input `model`")
             .hint("give it with `--in model=DIRECTORY`")
     })?;
-    let (card, model) = models::load(directory).map_err(Failure::data)?;
+    let (card, model) = models::load(directory)
+        .map_err(|error| Failure::data(error).hint("fit the model again, in mode `fit`"))?;
     let catalogue = inputs::catalogue(io)?;
     if card.n_vocabulary != catalogue.n_vocabulary {
         return Err(Failure::new(
