@@ -41,7 +41,7 @@ impl Clauses {
     }
 }
 
-/// Protocols that end alike, with what they share: written as one.
+/// Protocols that share something, with what they share: written as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Family {
     /// Which protocols, ascending.
@@ -50,29 +50,41 @@ pub(crate) struct Family {
     pub(crate) clauses: Clauses,
 }
 
-/// Groups protocols by their last clause, in order of first use.
+/// Groups protocols by the clause that most of them share, then the rest by theirs, and so on; in
+/// order of their first members.
 pub(crate) fn families<S: AsRef<str>>(protocols: &[S]) -> Vec<Family> {
-    let mut groups: Vec<(&str, Vec<usize>)> = Vec::new();
-    for (index, protocol) in protocols.iter().enumerate() {
-        let last = protocol.as_ref().rsplit("; ").next().unwrap_or_default();
-        match groups.iter_mut().find(|(known, _)| *known == last) {
-            Some((_, members)) => members.push(index),
-            None => groups.push((last, vec![index])),
-        }
+    let mut left: Vec<usize> = (0..protocols.len()).collect();
+    let mut families = Vec::new();
+    while let Some(first) = left.first().copied() {
+        let holders = |clause: &str| -> Vec<usize> {
+            let holds = |index: &usize| {
+                protocols[*index]
+                    .as_ref()
+                    .split("; ")
+                    .any(|it| it == clause)
+            };
+            left.iter().copied().filter(holds).collect()
+        };
+        let members = left
+            .iter()
+            .flat_map(|index| protocols[*index].as_ref().split("; "))
+            .map(holders)
+            // The first of equals: later ones must be larger.
+            .reduce(|most, next| if next.len() > most.len() { next } else { most })
+            .filter(|members| members.len() > 1)
+            .unwrap_or_else(|| vec![first]);
+        left.retain(|index| !members.contains(index));
+        let texts: Vec<&str> = members
+            .iter()
+            .map(|index| protocols[*index].as_ref())
+            .collect();
+        families.push(Family {
+            clauses: Clauses::of(&texts),
+            members,
+        });
     }
-    groups
-        .into_iter()
-        .map(|(_, members)| {
-            let texts: Vec<&str> = members
-                .iter()
-                .map(|index| protocols[*index].as_ref())
-                .collect();
-            Family {
-                clauses: Clauses::of(&texts),
-                members,
-            }
-        })
-        .collect()
+    families.sort_by_key(|family| family.members[0]);
+    families
 }
 
 #[cfg(test)]
@@ -93,8 +105,8 @@ mod tests {
     }
 
     #[test]
-    fn protocols_that_end_alike_are_a_family() {
-        let found = families(&["hits; full", "share of requests", "rank; full"]);
+    fn protocols_that_share_a_clause_are_a_family() {
+        let found = families(&["hits; full; tested", "share of requests", "rank; full"]);
         let members: Vec<_> = found.iter().map(|family| family.members.clone()).collect();
         assert_eq!(members, [vec![0, 2], vec![1]]);
         assert_eq!(found[0].clauses.shared, "full");

@@ -23,6 +23,9 @@ pub(crate) const RANDOM: &str = "random";
 /// Part that judges.
 pub(crate) const TEST: &str = "test";
 
+/// Part that chooses.
+pub(crate) const TUNE: &str = "valuation.tune";
+
 /// Everything.
 pub(crate) const ALL: &str = "all";
 
@@ -255,17 +258,39 @@ fn kind_of(metric: &Metric, bounds: &BTreeSet<&str>) -> ArmKind {
 
 /// The figure of an arm under another name, such as `ndcg@10` or `ndcg@10_vs_random`.
 pub(crate) fn of_arm<'a>(evidence: &'a Evidence, arm: &Metric, name: &str) -> Option<&'a Metric> {
-    evidence.metrics.iter().find(|metric| {
-        metric.family == "action"
-            && metric.metric == name
-            && metric.node == arm.node
-            && metric.part == arm.part
-            && metric.segment == arm.segment
-            && metric.model == arm.model
-            && metric.method == arm.method
-            && metric.action == arm.action
-            && metric.label == arm.label
-    })
+    evidence
+        .metrics
+        .iter()
+        .find(|metric| metric.metric == name && metric.part == arm.part && is_of_arm(metric, arm))
+}
+
+/// Whether a figure speaks of the same arm and segment as another one.
+fn is_of_arm(metric: &Metric, arm: &Metric) -> bool {
+    metric.family == "action"
+        && metric.node == arm.node
+        && metric.segment == arm.segment
+        && metric.model == arm.model
+        && metric.method == arm.method
+        && metric.action == arm.action
+        && metric.label == arm.label
+}
+
+/// The arm of a method that ranks best on `valuation.tune`, as an index: what is reported on the test
+/// must not choose. `None` unless every such arm was judged there.
+pub(crate) fn chosen(evidence: &Evidence, arms: &[Arm<'_>]) -> Option<usize> {
+    let mut chosen: Option<(usize, f64)> = None;
+    for (index, arm) in arms.iter().enumerate() {
+        if arm.kind != ArmKind::Method {
+            continue;
+        }
+        let tuned = evidence.metrics.iter().find(|metric| {
+            metric.metric == RANKING && metric.part == TUNE && is_of_arm(metric, arm.change)
+        })?;
+        if chosen.is_none_or(|(_, best)| tuned.value > best) {
+            chosen = Some((index, tuned.value));
+        }
+    }
+    chosen.map(|(index, _)| index)
 }
 
 /// NDCG@10 of a model before acting.

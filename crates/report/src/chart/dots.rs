@@ -11,8 +11,8 @@ pub(crate) enum Mark {
     Plain,
     /// The best of those that compete.
     Best,
-    /// A baseline: an open dot.
-    Baseline,
+    /// The one that was chosen without a look at what is plotted.
+    Chosen,
     /// An upper bound that cannot be had in practice: a diamond.
     Bound,
 }
@@ -30,6 +30,8 @@ pub(crate) struct DotRow {
     pub(crate) interval: Option<(f64, f64)>,
     /// How it stands out.
     pub(crate) mark: Mark,
+    /// Whether it is a baseline: an open dot.
+    pub(crate) is_baseline: bool,
 }
 
 /// A value worth a line of its own over all rows.
@@ -95,15 +97,20 @@ impl Dots {
     fn draw_row(&self, html: &mut Html, row: &DotRow, scale: &Scale) {
         let class = match row.mark {
             Mark::Plain => "row",
-            Mark::Best => "row best",
-            Mark::Baseline => "row baseline",
+            Mark::Best | Mark::Chosen => "row best",
             Mark::Bound => "row bound",
         };
         html.element("div", &[("class", &class), ("role", &"listitem")], |html| {
             html.element("div", &[("class", &"label")], |html| {
                 html.text(&row.label);
-                if row.mark == Mark::Best {
-                    html.leaf("span", &[("class", &"tag")], "best");
+                let tag = match row.mark {
+                    Mark::Best => Some("best"),
+                    Mark::Chosen => Some("chosen"),
+                    Mark::Plain | Mark::Bound => None,
+                };
+                if let Some(tag) = tag {
+                    html.text(" ");
+                    html.leaf("span", &[("class", &"tag")], tag);
                 }
                 if !row.note.is_empty() {
                     html.element("span", &[("class", &"note")], |html| {
@@ -171,7 +178,8 @@ impl Dots {
                     |_| {},
                 );
             } else {
-                svg.element("circle", &[("class", &"dot"), ("r", &"5")], |_| {});
+                let class = if row.is_baseline { "dot open" } else { "dot" };
+                svg.element("circle", &[("class", &class), ("r", &"5")], |_| {});
             }
         });
     }

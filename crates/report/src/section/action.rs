@@ -44,11 +44,11 @@ pub(super) fn section(evidence: &Evidence) -> Section {
             }
             // What holds for all plots is said under the first.
             let caption = if index == 0 {
-                caption(title, arms)
+                caption(evidence, title, arms)
             } else {
                 format!("Change of NDCG@10 of {title}, read as above.")
             };
-            figure(&mut body, &plot(arms).draw(), &caption);
+            figure(&mut body, &plot(evidence, arms).draw(), &caption);
         }
         fold(&mut body, &mut tables, table(evidence, &by_model));
         let further = [others(evidence, &by_model), requests(evidence, &by_model)];
@@ -85,7 +85,7 @@ fn words<'a>(arm: &Arm<'a>) -> Option<&'a str> {
         .filter(|action| *action != arm.change.node)
 }
 
-fn caption(model: &str, arms: &[Arm<'_>]) -> String {
+fn caption(evidence: &Evidence, model: &str, arms: &[Arm<'_>]) -> String {
     let actions = view::distinct(
         arms.iter()
             .filter(|arm| arm.kind != ArmKind::Bound)
@@ -99,18 +99,24 @@ fn caption(model: &str, arms: &[Arm<'_>]) -> String {
     if arms.iter().any(|arm| arm.kind == ArmKind::Random) {
         text.push_str(" The shade is the interval of dropping at random.");
     }
+    if view::chosen(evidence, arms).is_some() {
+        text.push_str(
+            " The chosen arm was the best on valuation.tune, without a look at the test.",
+        );
+    }
     if arms.iter().any(|arm| arm.kind == ArmKind::Bound) {
         text.push_str(" The diamond drops exactly the planted samples, which nobody could know.");
     }
     text
 }
 
-fn plot(arms: &[Arm<'_>]) -> Dots {
-    let best = best(arms);
+fn plot(evidence: &Evidence, arms: &[Arm<'_>]) -> Dots {
+    let chosen = view::chosen(evidence, arms);
+    let best = best(arms).filter(|_| chosen.is_none());
     let rows = arms.iter().enumerate().map(|(index, arm)| DotRow {
         label: arm.name.clone(),
         note: match arm.kind {
-            ArmKind::Bound => "upper bound".to_owned(),
+            ArmKind::Bound => "what perfect detection gives".to_owned(),
             ArmKind::Random => "drops at random".to_owned(),
             ArmKind::Method => String::new(),
         },
@@ -118,10 +124,11 @@ fn plot(arms: &[Arm<'_>]) -> Dots {
         interval: view::interval(arm.change),
         mark: match arm.kind {
             ArmKind::Bound => Mark::Bound,
-            ArmKind::Random => Mark::Baseline,
+            ArmKind::Method if chosen == Some(index) => Mark::Chosen,
             ArmKind::Method if best == Some(index) => Mark::Best,
-            ArmKind::Method => Mark::Plain,
+            ArmKind::Method | ArmKind::Random => Mark::Plain,
         },
+        is_baseline: arm.kind == ArmKind::Random,
     });
     let band = arms
         .iter()
@@ -169,7 +176,7 @@ fn table(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> ResultTable 
         Column::new("change_p", "p"),
         Column::new("against_random", "against random").with_interval(),
         Column::new("against_random_p", "p"),
-        Column::new("against_oracle", "against the bound").with_interval(),
+        Column::new("against_oracle", "against the planted dropped").with_interval(),
         Column::new("against_oracle_p", "p"),
     ];
     let mut rows = Vec::new();

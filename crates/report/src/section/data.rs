@@ -1,6 +1,6 @@
 //! What happened to the data, and how everything was judged.
 
-use super::{Section, figure, missing, show};
+use super::{Section, capital, figure, missing, show};
 use crate::chart::{self, Step};
 use crate::evidence::{Evidence, Profile};
 use crate::format::{self, Shown};
@@ -368,13 +368,6 @@ fn protocols(html: &mut Html, evidence: &Evidence) {
             "A positive score means helpful: training on the sample lowers the target loss.",
         );
     });
-}
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(chars).collect()
-    })
 }
 
 #[cfg(test)]

@@ -83,11 +83,12 @@ fn plot(detectors: &[Detector<'_>]) -> Dots {
                 .map_or_else(String::new, |scored| scored.card.family.clone()),
             value: detector.auroc.value,
             interval: view::interval(detector.auroc),
-            mark: match (index, detector.is_baseline()) {
-                (0, _) if detector.method() != RANDOM => Mark::Best,
-                (_, true) => Mark::Baseline,
-                _ => Mark::Plain,
+            mark: if index == 0 && detector.method() != RANDOM {
+                Mark::Best
+            } else {
+                Mark::Plain
             },
+            is_baseline: detector.is_baseline(),
         });
     Dots {
         title: "AUROC".to_owned(),

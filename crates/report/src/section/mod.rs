@@ -95,3 +95,11 @@ fn fold(html: &mut Html, tables: &mut Vec<ResultTable>, table: ResultTable) {
     });
     tables.push(table);
 }
+
+/// Text with a capital first letter.
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(chars).collect()
+    })
+}

@@ -121,6 +121,7 @@ fn plot(models: &[Model<'_>]) -> Dots {
         } else {
             Mark::Plain
         },
+        is_baseline: false,
     });
     Dots {
         title: "NDCG@10".to_owned(),

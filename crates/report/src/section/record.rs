@@ -235,3 +235,52 @@ fn everything(evidence: &Evidence) -> ResultTable {
         rows: evidence.metrics.iter().map(row).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(model: &str, metric: &str, value: f64) -> Metric {
+        Metric {
+            family: "ranking".to_owned(),
+            metric: metric.to_owned(),
+            part: view::TEST.to_owned(),
+            segment: view::ALL.to_owned(),
+            node: "model".to_owned(),
+            model: Some(model.to_owned()),
+            method: None,
+            action: None,
+            label: String::new(),
+            value,
+            low: None,
+            high: None,
+            p_value: None,
+            n: 10,
+            protocol: "full ranking".to_owned(),
+        }
+    }
+
+    #[test]
+    fn claims_stand_beside_measurements_of_their_kind_alone() {
+        let mut evidence = Evidence {
+            metrics: vec![measured("markov", "accuracy", 0.15)],
+            ..Evidence::default()
+        };
+        assert!(claims(&evidence).is_none());
+        evidence
+            .metrics
+            .push(measured("bert4rec", "accuracy", 0.21));
+        let csv = claims(&evidence).unwrap().csv();
+        let lines: Vec<&str> = csv.lines().skip(1).collect();
+        assert_eq!(
+            lines,
+            [
+                "traditional,claimed,0.78,,,0.7,,,0.74,,",
+                "traditional,markov,0.15,,,,,,,,",
+                "BERT,claimed,0.85,,,0.8,,,0.82,,",
+                "BERT,bert4rec,0.21,,,,,,,,",
+                "Transformer,claimed,0.9,,,0.85,,,0.87,,",
+            ]
+        );
+    }
+}

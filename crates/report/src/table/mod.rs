@@ -218,8 +218,7 @@ impl Protocols {
             let letters = if families.len() == 1 {
                 String::new()
             } else {
-                let all: Vec<String> = family.members.iter().map(letter).collect();
-                all.join(" ")
+                range(&family.members, letter)
             };
             if !clauses.shared.is_empty() {
                 notes.push((letters, clauses.shared.clone()));
@@ -245,8 +244,19 @@ impl Protocols {
     }
 }
 
+/// Letters of ascending indices: `b`, `a b`, `c–g`.
+fn range(members: &[usize], letter: impl Fn(&usize) -> String) -> String {
+    match members {
+        [first, .., last] if members.len() > 2 && last - first + 1 == members.len() => {
+            format!("{}–{}", letter(first), letter(last))
+        }
+        _ => members.iter().map(letter).collect::<Vec<_>>().join(" "),
+    }
+}
+
 impl ResultTable {
-    /// For each cell, whether it is the best of its column and group. A group of one has no best.
+    /// For each cell, whether it is the best of its column and group. A group of one has no best,
+    /// nor has one whose members are all equal.
     fn best(&self) -> Vec<Vec<bool>> {
         let mut best = vec![vec![false; self.columns.len()]; self.rows.len()];
         for (column, heading) in self.columns.iter().enumerate() {
@@ -264,8 +274,12 @@ impl ResultTable {
                 let top = members
                     .iter()
                     .fold(f64::NEG_INFINITY, |top, (_, value)| top.max(*value));
+                let is_top = |value: &f64| value.total_cmp(&top).is_eq();
+                if members.iter().all(|(_, value)| is_top(value)) {
+                    continue;
+                }
                 for (index, value) in members {
-                    best[index][column] = value.total_cmp(&top).is_eq();
+                    best[index][column] = is_top(&value);
                 }
             }
         }
@@ -380,8 +394,11 @@ mod tests {
         assert!(table.best().iter().flatten().all(|is_best| !is_best));
         table.rows[0].group = String::new();
         table.rows[1].cells[1] = figure(0.75, None, "mid-ranks; shared");
-        let ties: Vec<bool> = table.best().iter().map(|row| row[1]).collect();
-        assert_eq!(ties, [true, true, false]);
+        // All that compete are equal: none is best.
+        assert!(table.best().iter().flatten().all(|is_best| !is_best));
+        table.rows[2].is_reference = false;
+        let best: Vec<bool> = table.best().iter().map(|row| row[1]).collect();
+        assert_eq!(best, [false, false, true]);
     }
 
     #[test]
