@@ -148,6 +148,8 @@ fn nearest(cells: &Csr<f64>, k: usize) -> Result<Csr<f64>, FitError> {
                     });
                     row.truncate(k);
                 }
+                // All rows wait here for the last one: none may keep the room of its candidates.
+                row.shrink_to_fit();
                 row.sort_unstable_by_key(|(other, _)| *other);
                 row
             },
