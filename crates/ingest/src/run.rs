@@ -79,17 +79,15 @@ fn hints(error: &RawError, config: &Config, io: &Io) -> Vec<String> {
     let path = config.file.as_ref().or(config.folder.as_ref());
     let path = path.map_or("", String::as_str);
     if let Some((entry, provenance)) = provenance::find(&config.dataset.name, path) {
-        let mut hint = format!(
-            "entry `{entry}` of `data/SOURCES.yaml`: official page {}",
-            provenance.page
-        );
-        if let Some(file) = provenance::file(&provenance, &name) {
-            hint += &format!(
-                "; `{}` has {} bytes, SHA-256 {}",
-                file.path, file.bytes, file.sha256
-            );
-        }
-        hints.push(hint);
+        let known = provenance::file(&provenance, &name).map(|file| {
+            let (path, bytes, sha256) = (&file.path, file.bytes, &file.sha256);
+            format!("; `{path}` has {bytes} bytes, SHA-256 {sha256}")
+        });
+        hints.push(format!(
+            "entry `{entry}` of `data/SOURCES.yaml`: official page {}{}",
+            provenance.page,
+            known.unwrap_or_default()
+        ));
     }
     if matches!(error.kind, RawErrorKind::Missing) {
         hints.push(format!(
@@ -101,16 +99,16 @@ fn hints(error: &RawError, config: &Config, io: &Io) -> Vec<String> {
 }
 
 fn tell(io: &Io, name: &str, n_records: u64, written: &Written) {
-    let n_rejected: u64 = written.n_rejected.values().sum();
+    let n_rejected: u64 = written.rejected.values().sum();
     io.note(&format!(
         "{name}: {n_records} records, {n_rejected} refused; {} events, {} items, {} users, {} queries, {} judgments",
-        written.n_interactions,
-        written.n_items,
-        written.n_users,
-        written.n_queries,
-        written.n_judgments,
+        written.interactions,
+        written.items,
+        written.users,
+        written.queries,
+        written.judgments,
     ));
-    for (class, n) in &written.n_rejected {
+    for (class, n) in &written.rejected {
         io.note(&format!("  refused: {n} {class}; see `rejects`"));
     }
 }

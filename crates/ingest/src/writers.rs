@@ -24,15 +24,15 @@ pub(crate) struct Writers<'a> {
     n_done: u64,
 }
 
-/// Rows of the tables that the summary speaks of.
+/// Numbers of rows, and of refused records by class.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Written {
-    pub(crate) n_interactions: u64,
-    pub(crate) n_items: u64,
-    pub(crate) n_users: u64,
-    pub(crate) n_queries: u64,
-    pub(crate) n_judgments: u64,
-    pub(crate) n_rejected: BTreeMap<&'static str, u64>,
+    pub(crate) interactions: u64,
+    pub(crate) items: u64,
+    pub(crate) users: u64,
+    pub(crate) queries: u64,
+    pub(crate) judgments: u64,
+    pub(crate) rejected: BTreeMap<&'static str, u64>,
 }
 
 fn create<R: Row>(io: &Io) -> Result<RowWriter<R>, Failure> {
@@ -60,12 +60,12 @@ impl<'a> Writers<'a> {
         self.truth.finish()?;
         self.rejects.finish()?;
         Ok(Written {
-            n_interactions: self.interactions.finish()?,
-            n_items: self.items.finish()?,
-            n_users: self.users.finish()?,
-            n_queries: self.queries.finish()?,
-            n_judgments: self.judgments.finish()?,
-            n_rejected: self.n_rejected,
+            interactions: self.interactions.finish()?,
+            items: self.items.finish()?,
+            users: self.users.finish()?,
+            queries: self.queries.finish()?,
+            judgments: self.judgments.finish()?,
+            rejected: self.n_rejected,
         })
     }
 }
@@ -130,7 +130,7 @@ pub(crate) fn write_audit(io: &Io, n_records: u64, written: &Written) -> Result<
         "records of the raw log",
     );
     let mut n_left = n_records;
-    for (class, n_rejected) in &written.n_rejected {
+    for (class, n_rejected) in &written.rejected {
         let n_after = n_left - n_rejected;
         step(
             format!("reject: {class}"),
@@ -140,11 +140,11 @@ pub(crate) fn write_audit(io: &Io, n_records: u64, written: &Written) -> Result<
         );
         n_left = n_after;
     }
-    if n_left != written.n_interactions {
+    if n_left != written.interactions {
         step(
             "expand".to_owned(),
             n_left,
-            written.n_interactions,
+            written.interactions,
             "a record holds several events",
         );
     }

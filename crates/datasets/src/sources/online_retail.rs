@@ -118,7 +118,7 @@ impl Dataset for OnlineRetail {
         while records.next(&mut record, is_record)? {
             let ordinal = summary.n_records;
             summary.n_records += 1;
-            if ordinal % REPORT_EVERY == 0 {
+            if ordinal.is_multiple_of(REPORT_EVERY) {
                 sink.progress(records.file().n_read(), n_bytes);
             }
             let sample_id = SampleId::new(0, ordinal, 0).ok_or_else(|| {

@@ -150,7 +150,7 @@ impl Dataset for Sequences {
             let Some(end) = file.line(line, MAX_LINE_BYTES, &mut bytes)? else {
                 break;
             };
-            if summary.n_records % REPORT_EVERY == 0 {
+            if summary.n_records.is_multiple_of(REPORT_EVERY) {
                 sink.progress(file.n_read(), file.n_bytes());
             }
             summary.n_records += 1;

@@ -4,7 +4,7 @@ use seed::Seed;
 use serde::{Deserialize, Serialize};
 use tables::Item;
 
-use super::draws::{Draws, cumulative};
+use super::draws::{Draws, cumulative, single, whole};
 use super::words::{
     BRAND_ENDS, BRAND_STARTS, DEPARTMENTS, FEATURES, N_LEAVES, STYLES, TIERS, leaf_words,
 };
@@ -88,7 +88,7 @@ impl Catalogue {
                 let mut product = product(leaf, &mut draws);
                 if !is_founder && !draws.chance(FROM_THE_START) {
                     // Late enough for the last ones to be noticed.
-                    product.arrives = (draws.uniform() * 0.95 * span as f64) as i64;
+                    product.arrives = whole(draws.uniform() * 0.95 * span as f64);
                 }
                 product
             })
@@ -197,7 +197,7 @@ fn product(leaf: usize, draws: &mut Draws) -> Product {
     let department = leaf / 5;
     // Few brands have most of a department.
     let place = draws.uniform() * draws.uniform();
-    let place = (place * BRANDS_PER_DEPARTMENT as f64) as usize;
+    let place = usize::try_from(whole(place * BRANDS_PER_DEPARTMENT as f64)).unwrap_or(0);
     let brand = department * BRANDS_PER_DEPARTMENT + place;
     // A brand keeps to its tier, mostly.
     let tier = if draws.chance(0.8) {
@@ -208,7 +208,7 @@ fn product(leaf: usize, draws: &mut Draws) -> Product {
     let shift = [-0.35, 0.0, 0.55][tier];
     let price = leaf_words(leaf).price * libm::exp(shift + 0.3 * draws.normal());
     // Prices end in 9: 0.09 is the lowest.
-    let price_e4 = (price * 10.0).round().max(1.0) as i64 * 1000 - 100;
+    let price_e4 = whole((price * 10.0).round().max(1.0)) * 1000 - 100;
     Product {
         leaf: index(leaf),
         noun: index(draws.below(3)),
@@ -216,8 +216,8 @@ fn product(leaf: usize, draws: &mut Draws) -> Product {
         style: index(draws.below(STYLES.len())),
         tier: index(tier),
         feature: index(draws.below(FEATURES.len())),
-        quality: draws.normal() as f32,
-        appeal: libm::exp(0.9 * draws.normal()) as f32,
+        quality: single(draws.normal()),
+        appeal: single(libm::exp(0.9 * draws.normal())),
         price_e4,
         arrives: 0,
         related: [0; N_RELATED],

@@ -68,6 +68,21 @@ pub(super) fn cumulative(weights: impl IntoIterator<Item = f64>) -> Vec<f64> {
         .collect()
 }
 
+/// Cuts a number to a whole one: durations in milliseconds, prices; all far below 2^53.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "cutting is the purpose, and the conversion saturates"
+)]
+pub(super) fn whole(number: f64) -> i64 {
+    number as i64
+}
+
+/// Rounds to single precision, for numbers that are kept for each user or item.
+#[expect(clippy::cast_possible_truncation, reason = "rounding is the purpose")]
+pub(super) fn single(number: f64) -> f32 {
+    number as f32
+}
+
 /// Logistic function.
 pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + libm::exp(-x))

@@ -202,7 +202,7 @@ impl Dataset for Simulator {
         }
         let mut stream = Stream::new(world, n_events, span, bot_frac, seed);
         for ordinal in 0..n_events {
-            if ordinal % REPORT_EVERY == 0 {
+            if ordinal.is_multiple_of(REPORT_EVERY) {
                 sink.progress(ordinal, n_events);
             }
             let (happening, visit) = stream.next();

@@ -4,7 +4,7 @@ use seed::{Seed, Stream};
 use tables::User;
 
 use super::catalogue::{Catalogue, Product};
-use super::draws::{Draws, cumulative, sigmoid};
+use super::draws::{Draws, cumulative, sigmoid, single, whole};
 use super::words::{DEPARTMENTS, SEGMENTS, STYLES, TIERS};
 
 /// Categories that a user cares for at a time.
@@ -223,7 +223,7 @@ impl People {
 
 /// Days in milliseconds.
 pub(super) fn days(days: f64) -> i64 {
-    (days * DAY as f64) as i64
+    whole(days * DAY as f64)
 }
 
 fn person(span: i64, fashions: &[Vec<f64>], draws: &mut Draws) -> Person {
@@ -240,7 +240,7 @@ fn person(span: i64, fashions: &[Vec<f64>], draws: &mut Draws) -> Person {
         }
     }
     let joins = if draws.chance(NEWCOMERS) {
-        (draws.uniform() * 0.7 * span as f64) as i64
+        whole(draws.uniform() * 0.7 * span as f64)
     } else {
         0
     };
@@ -250,7 +250,7 @@ fn person(span: i64, fashions: &[Vec<f64>], draws: &mut Draws) -> Person {
         second_style: small(draws.below(STYLES.len())),
         segment: small(segment),
         is_bot: false,
-        tier: (draws.uniform() * (TIERS.len() - 1) as f64) as f32,
+        tier: single(draws.uniform() * (TIERS.len() - 1) as f64),
         anchor: NONE,
         wanted: NONE,
         staples: [Staple { item: NONE, due: 0 }; N_STAPLES],

@@ -3,7 +3,7 @@
 use tables::Event;
 
 use super::catalogue::{Catalogue, Product};
-use super::draws::Draws;
+use super::draws::{Draws, whole};
 use super::people::{N_TASTES, NONE, People};
 use super::search::Search;
 use super::shop::Shop;
@@ -319,7 +319,7 @@ impl<'a> Visit<'a> {
     }
 
     fn pause(&mut self, mean_seconds: f64) {
-        self.now += 1000 + (mean_seconds * 1000.0 * self.draws.exponential()) as i64;
+        self.now += 1000 + whole(mean_seconds * 1000.0 * self.draws.exponential());
     }
 
     /// Something happens a little later; returns the affinity.

@@ -9,7 +9,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use seed::Seed;
 use tables::Event;
 
-use super::draws::Draws;
+use super::draws::{Draws, whole};
 use super::people::{DAY, NONE};
 use super::session::{Happening, Kind, Visit, World};
 
@@ -157,7 +157,7 @@ impl Stream {
             );
             if self.draws.chance(RETURN) {
                 let hours = 1.0 + 47.0 * self.draws.uniform();
-                let at = end + (hours * HOUR as f64) as i64;
+                let at = end + whole(hours * HOUR as f64);
                 self.returns.push(Reverse((at, user)));
             }
             self.enqueue();
@@ -232,7 +232,7 @@ impl Stream {
             let hour_end = (at / HOUR + 1) * HOUR;
             let in_hour = per_hour * busy * ((hour_end - at) as f64 / HOUR as f64);
             if left < in_hour {
-                return at + ((hour_end - at) as f64 * (left / in_hour)) as i64;
+                return at + whole((hour_end - at) as f64 * (left / in_hour));
             }
             left -= in_hour;
             at = hour_end;
