@@ -120,8 +120,11 @@ fn rejects(html: &mut Html, tables: &mut Vec<ResultTable>, evidence: &Evidence) 
     let files = view::distinct(evidence.refused.keys().map(|(file, _)| file.as_str()));
     let file = Column::new("file", "file");
     let (title, file) = match files[..] {
-        [one] => (format!("By reason, in {one}"), file.for_files()),
-        _ => ("By reason".to_owned(), file),
+        [one] => (
+            format!("Refused records by reason, in {one}"),
+            file.for_files(),
+        ),
+        _ => ("Refused records by reason".to_owned(), file),
     };
     let table = ResultTable {
         name: "rejects".to_owned(),

@@ -135,7 +135,7 @@ fn push_markdown_row(text: &mut String, cells: impl Iterator<Item = String>) {
 fn markdown_cell(cell: &Cell, is_best: bool, letter: impl Fn(&Figure) -> Option<char>) -> String {
     match cell {
         Cell::Empty => "–".to_owned(),
-        Cell::Text(text) | Cell::Note(text) => markdown_text(text),
+        Cell::Text(text) | Cell::Note(text) => markdown_prose(text),
         Cell::Code(text) => markdown_code(text),
         Cell::Count(n) => crate::format::count(*n),
         Cell::Figure(figure) => {
@@ -170,6 +170,23 @@ pub(crate) fn markdown_text(text: &str) -> String {
         }
     }
     escaped
+}
+
+/// Words in which names stand in backticks, as code.
+fn markdown_prose(text: &str) -> String {
+    if text.matches('`').count() % 2 == 1 {
+        return markdown_text(text);
+    }
+    text.split('`')
+        .enumerate()
+        .map(|(index, piece)| {
+            if index % 2 == 1 {
+                markdown_code(piece)
+            } else {
+                markdown_text(piece)
+            }
+        })
+        .collect()
 }
 
 /// A name as code on one line of a Markdown table.
