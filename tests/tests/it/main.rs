@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod leakage;
+mod own_stage;
 mod rerun;
 mod same_bytes;
 mod stages;

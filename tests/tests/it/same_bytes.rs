@@ -9,8 +9,15 @@ use crate::rerun::SMALL;
 
 #[test]
 fn every_unmeasured_artifact_of_quick_is_the_same_with_one_and_two_threads() {
-    let one = Pipeline::new().named("quick").option("-j").option("1");
-    let two = Pipeline::new().named("quick").option("-j").option("2");
+    let quick = |n: &str| {
+        let pipeline = Pipeline::new().named("quick");
+        pipeline
+            .option("--threads")
+            .option(n)
+            .option("--jobs")
+            .option(n)
+    };
+    let (one, two) = (quick("1"), quick("2"));
     one.run().success();
     two.run().success();
     let (one, two) = (one.artifacts(), two.artifacts());
