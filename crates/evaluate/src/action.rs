@@ -1,6 +1,7 @@
 //! What acting on scores changed: models trained after acting, beside their bases.
 
 use metrics::{Interval, holm};
+use rayon::prelude::*;
 use stage::{Exit, Failure, Seed};
 use tables::{Metric, Part};
 
@@ -105,6 +106,10 @@ pub(crate) fn oracles(acted: &Answered, config: &Config) -> Vec<String> {
         .collect()
 }
 
+fn is_at_random(group: &Group) -> bool {
+    group.method.as_deref() == Some(AT_RANDOM)
+}
+
 /// Finds for every arm its base, its random arm and its oracle arm.
 fn arms(base: &Answered, acted: &Answered, config: &Config) -> Result<Vec<Arm>, Failure> {
     let groups = &acted.groups;
@@ -115,10 +120,7 @@ fn arms(base: &Answered, acted: &Answered, config: &Config) -> Result<Vec<Arm>, 
         .enumerate()
         .map(|(index, group)| {
             let same = |other: &Group| group.shares_axes(other, &["method"]);
-            let random = |other: &&usize| {
-                let other = &groups[**other];
-                other.method.as_deref() == Some(AT_RANDOM) && same(other)
-            };
+            let random = |other: &&usize| is_at_random(&groups[**other]) && same(&groups[**other]);
             let all: Vec<usize> = (0..groups.len()).filter(|&other| other != index).collect();
             // Two actions (drop a tenth, drop a fifth) are two nodes, each with a random arm.
             let of_node = all
@@ -199,7 +201,12 @@ fn compare(
         let others = [
             (Against::Base, Some(&bases[arm.base].0)),
             (Against::Random, arm.random.map(|other| &acts[other].0)),
-            (Against::Oracle, arm.oracle.map(|other| &acts[other].0)),
+            (
+                Against::Oracle,
+                arm.oracle
+                    .filter(|_| !is_at_random(&acted.groups[arm.group]))
+                    .map(|other| &acts[other].0),
+            ),
         ];
         for (against, other) in others {
             if let Some(other) = other {
@@ -265,15 +272,15 @@ fn compare(
                     value: means[column],
                     low: interval.map(|interval| interval.low),
                     high: interval.map(|interval| interval.high),
-                    p_value: Some(corrected[column][at]),
+                    p_value: Some(corrected[at].0[column]),
                     n: comparison.difference.n(),
                     protocol: format!(
                         "this arm minus {}, paired by request; {}; 95 % percentile bootstrap; two-sided \
-                         sign-flip test ({} permutations), Holm over {} comparisons",
+                         sign-flip test ({} permutations), Holm over {} such comparisons",
                         comparison.against.meaning(),
                         segment.meaning(),
                         config.permutations,
-                        comparisons.len()
+                        corrected[at].1
                     ),
                     ..group.row(
                         "action",
@@ -288,20 +295,31 @@ fn compare(
     Ok(rows)
 }
 
-/// P-values of all comparisons after Holm's correction, by metric.
+/// P-values after Holm's correction by comparison and metric, and the size of its family: the
+/// comparisons with the same thing, for every arm, model and action.
 fn corrected(
     comparisons: &[Comparison],
     seed: Seed,
     config: &Config,
-) -> Result<Vec<Vec<f64>>, Failure> {
-    use rayon::prelude::*;
+) -> Result<Vec<(Vec<f64>, usize)>, Failure> {
     let raw: Vec<Vec<f64>> = comparisons
         .par_iter()
         .map(|comparison| comparison.difference.p_values(seed, config.permutations))
         .collect::<Result<_, _>>()?;
-    Ok((0..METRICS.len())
-        .map(|column| holm(&raw.iter().map(|row| row[column]).collect::<Vec<_>>()))
-        .collect())
+    let mut corrected = vec![(Vec::new(), 0); comparisons.len()];
+    for against in [Against::Base, Against::Random, Against::Oracle] {
+        let family: Vec<usize> = (0..comparisons.len())
+            .filter(|&index| comparisons[index].against == against)
+            .collect();
+        for column in 0..METRICS.len() {
+            let p_values: Vec<f64> = family.iter().map(|&index| raw[index][column]).collect();
+            for (&index, p_value) in family.iter().zip(holm(&p_values)) {
+                corrected[index].0.push(p_value);
+                corrected[index].1 = family.len();
+            }
+        }
+    }
+    Ok(corrected)
 }
 
 /// The figures of one model, not compared with anything.

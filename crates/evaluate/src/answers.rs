@@ -117,6 +117,8 @@ pub(crate) struct Answer {
     /// The first [`COVERED`] items.
     pub(crate) top: Vec<u32>,
     pub(crate) n_candidates: u32,
+    /// Whether nothing was predicted, so that every relevant item counts as a miss.
+    pub(crate) is_missing: bool,
 }
 
 impl Answer {
@@ -150,6 +152,7 @@ impl Answer {
             places: vec![None; self.relevant.len()],
             places_new: vec![None; self.relevant.len()],
             top: Vec::new(),
+            is_missing: true,
             ..self.clone()
         }
     }
@@ -320,6 +323,7 @@ impl Requests {
                     places_new: vec![None; row.relevant.len()],
                     top: Vec::new(),
                     n_candidates: 0,
+                    is_missing: true,
                 });
             }
         }
@@ -446,6 +450,7 @@ fn answer(prediction: Prediction, request: &Request) -> Result<Answer, String> {
         places_new: places(&prediction.better_new, &prediction.tied_new)?,
         history_length: prediction.history_length,
         n_candidates: prediction.n_candidates,
+        is_missing: false,
         relevant: prediction.relevant,
         is_repeat: prediction.is_repeat,
         top: prediction.top_items.into_iter().take(COVERED).collect(),

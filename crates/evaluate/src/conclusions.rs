@@ -108,9 +108,15 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// A comparison of the thing that a row speaks of; its label names the other thing.
+    /// Comparisons of the thing that a row speaks of; their labels also name the other thing.
     fn compared(self, row: &Metric, metric: &str) -> Vec<&'a Metric> {
-        let is_one = |other: &&Metric| other.metric == metric && is_same_thing(row, other);
+        let own = |other: &Metric| {
+            let mut label = stage::Label::parse(&other.label).unwrap_or_default();
+            label.0.retain(|axis, _| !axis.starts_with("other_"));
+            label.to_string() == row.label
+        };
+        let is_one =
+            |other: &&Metric| other.metric == metric && is_same_thing(row, other) && own(other);
         self.0.iter().filter(is_one).collect()
     }
 
@@ -224,11 +230,7 @@ fn detection(rows: Rows<'_>, facts: &Facts, sentences: &mut Sentences) {
         text += &format!(". {planted}.");
         let (mut rivals, mut comparisons) = (Vec::new(), Vec::new());
         for row in &found {
-            for other in rows
-                .compared(row, "auroc_vs_best")
-                .into_iter()
-                .filter(|other| other.label.starts_with(&row.label))
-            {
+            for other in rows.compared(row, "auroc_vs_best") {
                 if !excludes_zero(other) && !rivals.contains(&name_of(row)) {
                     rivals.push(name_of(row));
                     comparisons.push(other);
@@ -290,7 +292,9 @@ fn detection(rows: Rows<'_>, facts: &Facts, sentences: &mut Sentences) {
         );
         sentences.push("detection", text, &behind);
     }
-    by_kind(rows, facts, sentences);
+    if facts.kinds.len() > 1 {
+        by_kind(rows, facts, sentences);
+    }
 }
 
 fn by_kind(rows: Rows<'_>, facts: &Facts, sentences: &mut Sentences) {
@@ -337,6 +341,7 @@ fn action(rows: Rows<'_>, part: &str, facts: &Facts, sentences: &mut Sentences) 
     let own = rows.all("action", "ndcg@10", part, "all");
     let tuned = rows.all("action", "ndcg@10", Part::ValuationTune.as_str(), "all");
     let mut models: Vec<Option<String>> = Vec::new();
+    let mut hopeless: Vec<&Metric> = Vec::new();
     // The best model comes first.
     let mut bases: Vec<&Metric> = own
         .iter()
@@ -388,19 +393,20 @@ fn action(rows: Rows<'_>, part: &str, facts: &Facts, sentences: &mut Sentences) 
         }
         count_sentence(rows, base, &methods, part, sentences);
         let bound = arms.iter().copied().find(|row| is_bound(row));
-        if let Some(change) = bound.and_then(|row| rows.beside(row, "ndcg@10_vs_base"))
-            && facts.n_planted > 0
-            && !(is_significant(change) && change.value > 0.0)
-        {
-            let text = format!(
-                "Even dropping exactly the planted samples does not improve {} on {part}: NDCG@10 {} ({}). \
-                 Little can be gained here by dropping.",
-                model_of(base),
-                difference(change, 4),
-                p_value(change.p_value.unwrap_or(1.0))
-            );
-            sentences.push("caution", text, &[change]);
-        }
+        let change = bound.and_then(|row| rows.beside(row, "ndcg@10_vs_base"));
+        hopeless.extend(change.filter(|change| !(is_significant(change) && change.value > 0.0)));
+    }
+    if !hopeless.is_empty() && facts.n_planted > 0 {
+        let models: Vec<String> = hopeless
+            .iter()
+            .map(|change| format!("{} ({})", model_of(change), difference(change, 4)))
+            .collect();
+        let text = format!(
+            "Even dropping exactly the planted samples does not measurably improve NDCG@10 of {} on {part}: \
+             little can be gained there by dropping.",
+            list(&models)
+        );
+        sentences.push("caution", text, &hopeless);
     }
 }
 
@@ -669,6 +675,20 @@ fn cautions(rows: Rows<'_>, part: Option<&str>, facts: &Facts, sentences: &mut S
                     and dropping exactly the planted drops nothing."
             .to_owned();
         sentences.push("caution", text, &[]);
+    }
+    let by_rarity = rows
+        .all("detection", "auroc", "training", "all")
+        .into_iter()
+        .find(|row| {
+            row.method.as_deref() == Some("popularity") && is_significant(row) && row.value > 0.6
+        });
+    if let Some(row) = by_rarity.filter(|_| facts.kinds.iter().any(|kind| kind == "label_noise")) {
+        let text = format!(
+            "Planted targets are drawn evenly from all items and so are rarer than genuine ones: counting alone \
+             (`popularity`) reaches AUROC {}. Real noise need not be rare; prefer methods that do better than this.",
+            figure(row, 3)
+        );
+        sentences.push("caution", text, &[row]);
     }
     let unscored = rows.all("detection", "unscored_frac", "training", "all");
     let names = names(&unscored);

@@ -109,6 +109,7 @@ pub(crate) fn evaluate(
                 .zip(&base.inputs[group.members[0]].by_request)
                 .filter(|(row, _)| row.part == part)
                 .filter_map(|(_, answer)| answer.as_ref())
+                .filter(|answer| !answer.is_missing)
                 .collect();
             rows.extend(shares(group, &answers, part));
             rows.extend(coverage(group, &answers, part, requests.n_vocabulary));

@@ -209,25 +209,28 @@ impl Suspects {
                     }
                 }
             }
-            let has_noisy = noisy.iter().any(|&weight| weight > 0);
+            // Most blocks are one clean sample, which only counts as seen.
+            if noisy == [0; LANES] {
+                for (seen, weight) in seen_clean.iter_mut().zip(clean) {
+                    *seen += u64::from(weight);
+                }
+                start = end;
+                continue;
+            }
             for lane in 0..LANES {
                 let (p, q) = (u64::from(noisy[lane]), u64::from(clean[lane]));
-                if seen_noisy[lane] + seen_clean[lane] < budgets[1] && p > 0 {
+                let inspected = seen_noisy[lane] + seen_clean[lane];
+                if inspected < budgets[1] && p > 0 {
                     for (found, budget) in found.iter_mut().zip(budgets) {
-                        let free = budget.saturating_sub(seen_noisy[lane] + seen_clean[lane]);
+                        let free = budget.saturating_sub(inspected);
                         found[lane] += free.min(p + q) as f64 * p as f64 / (p + q) as f64;
                     }
                 }
                 ordered_pairs[lane] += p * (2 * (n_clean - seen_clean[lane]) - q);
                 seen_noisy[lane] += p;
                 seen_clean[lane] += q;
-            }
-            if has_noisy {
-                for lane in 0..LANES {
-                    let p = f64::from(noisy[lane]);
-                    let seen = (seen_noisy[lane] + seen_clean[lane]).max(1);
-                    precision_sum[lane] += p * seen_noisy[lane] as f64 / seen as f64;
-                }
+                let seen = (inspected + p + q).max(1) as f64;
+                precision_sum[lane] += p as f64 * seen_noisy[lane] as f64 / seen;
             }
             start = end;
         }
@@ -315,12 +318,15 @@ impl Strata {
         let mut weights = vec![[0_u8; LANES]; self.noisy.len() + self.clean.len()];
         for (name, members) in [("noisy", &self.noisy), ("clean", &self.clean)] {
             let resampler = Resampler::new(self.seed.child(name), members.len());
+            // Drawn rows are scattered: one lane at a time stays in the cache.
+            let mut counts = vec![0_u8; members.len()];
             for (resample, lane) in (first..).zip(0..LANES) {
+                counts.fill(0);
                 // A count beyond 255 has a probability below 1e-500.
-                resampler.each(resample, |row| {
-                    let count = &mut weights[members[row]][lane];
-                    *count = count.saturating_add(1);
-                });
+                resampler.each(resample, |row| counts[row] = counts[row].saturating_add(1));
+                for (&member, &count) in members.iter().zip(&counts) {
+                    weights[member][lane] = count;
+                }
             }
         }
         weights
