@@ -299,8 +299,8 @@ impl Workshop<'_> {
     ) -> Result<BTreeMap<String, Produced>, Failure> {
         let declared = step.outputs();
         for role in declared.keys() {
-            let is_empty = fs::read_dir(out.join(role))
-                .map_or(true, |mut entries| entries.next().is_none());
+            let is_empty =
+                fs::read_dir(out.join(role)).map_or(true, |mut entries| entries.next().is_none());
             if is_empty {
                 return Err(Failure::new(
                     Exit::Bug,
@@ -314,12 +314,26 @@ impl Workshop<'_> {
         }
         let measured = out.join(MEASURED);
         measure::write(&measured, step, ended, threads)?;
-        let mut outputs = BTreeMap::new();
         let own = (MEASURED, MEASURED);
-        for (role, kind) in declared.into_iter().chain([own]) {
-            let id = self
-                .store()
-                .publish(&out.join(role), kind)
+        let roles: Vec<(&str, &str)> = declared.into_iter().chain([own]).collect();
+        // At the same time: the file system makes several files durable for the price of one.
+        let published = std::thread::scope(|scope| {
+            let started: Vec<_> = roles
+                .iter()
+                .map(|&(role, kind)| {
+                    let directory = out.join(role);
+                    scope.spawn(move || self.store().publish(&directory, kind))
+                })
+                .collect();
+            started
+                .into_iter()
+                .map(std::thread::ScopedJoinHandle::join)
+                .collect::<Vec<_>>()
+        });
+        let mut outputs = BTreeMap::new();
+        for ((role, kind), id) in roles.into_iter().zip(published) {
+            let id = id
+                .map_err(|_| Failure::new(Exit::Bug, "publishing ended in a panic"))?
                 .map_err(|error| Failure::data(error).cause(format!("output `{role}`")))?;
             let produced = Produced {
                 id,

@@ -166,7 +166,11 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
                 Ok::<_, Failure>(found)
             };
             let options = Options {
-                only: if only.is_empty() { None } else { Some(find(&only)?) },
+                only: if only.is_empty() {
+                    None
+                } else {
+                    Some(find(&only)?)
+                },
                 from: find(&from)?,
                 jobs,
                 threads,
@@ -222,8 +226,7 @@ fn run_until_signal(
     options: &Options,
 ) -> Result<ExitCode, Failure> {
     let groups = Arc::new(Groups::new().map_err(Failure::environment)?);
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Failure::environment)?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Failure::environment)?;
     let handle = signals.handle();
     let listener = {
         let groups = Arc::clone(&groups);
@@ -263,9 +266,8 @@ impl File {
     ) -> Result<T, Failure> {
         let path = self.path()?;
         let origin = path.display().to_string();
-        let text = fs::read_to_string(&path).map_err(|error| {
-            Failure::configuration(error).cause(format!("reading `{origin}`"))
-        })?;
+        let text = fs::read_to_string(&path)
+            .map_err(|error| Failure::configuration(error).cause(format!("reading `{origin}`")))?;
         let pipeline = Pipeline::parse(&text, &origin)?;
         let store = Store::open(&self.places.store).map_err(Failure::environment)?;
         let fingerprints = Fingerprints::open(&store, self.places.paranoid);

@@ -31,7 +31,11 @@ pub fn duration(milliseconds: u64) -> String {
     match milliseconds {
         0..1_000 => format!("{seconds:.2} s"),
         1_000..100_000 => format!("{seconds:.1} s"),
-        _ => format!("{} min {} s", milliseconds / 60_000, milliseconds / 1_000 % 60),
+        _ => format!(
+            "{} min {} s",
+            milliseconds / 60_000,
+            milliseconds / 1_000 % 60
+        ),
     }
 }
 
@@ -133,7 +137,13 @@ impl Screen {
         let running: Vec<String> = self
             .running
             .iter()
-            .map(|running| format!("{} ({} s)", running.name, running.started.elapsed().as_secs()))
+            .map(|running| {
+                format!(
+                    "{} ({} s)",
+                    running.name,
+                    running.started.elapsed().as_secs()
+                )
+            })
             .collect();
         if !running.is_empty() {
             note(format_args!("running: {}", running.join(", ")));

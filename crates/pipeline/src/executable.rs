@@ -297,6 +297,12 @@ fn spoken(stage: &str, output: &Output, config: &Path) -> Failure {
             failure.causes.push(line.to_owned());
         }
     }
+    for cause in &mut failure.causes {
+        // A place in our own file means nothing to people: the runner names theirs.
+        if let Some((text, _)) = cause.rsplit_once(" at line 1 column ") {
+            *cause = text.to_owned();
+        }
+    }
     if failure.message.is_empty() {
         failure.message = format!("`{stage} check` failed: {}", output.status);
     }

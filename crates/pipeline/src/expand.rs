@@ -165,7 +165,11 @@ fn cycle(pipeline: &Pipeline, producers: &[Vec<usize>], is_placed: &[bool]) -> F
         .collect();
     let node = &pipeline.nodes[path[0]].name;
     pipeline
-        .error(node, node, format!("nodes form a cycle: {}", names.join(" -> ")))
+        .error(
+            node,
+            node,
+            format!("nodes form a cycle: {}", names.join(" -> ")),
+        )
         .hint("remove one of these inputs")
 }
 
@@ -210,7 +214,10 @@ impl<'a> Expansion<'a> {
                 self.pipeline.error(
                     &node.name,
                     "for",
-                    format!("`{}` expands the pipeline beyond {MAX_ELEMENTS} elements", node.name),
+                    format!(
+                        "`{}` expands the pipeline beyond {MAX_ELEMENTS} elements",
+                        node.name
+                    ),
                 )
             })?;
         self.first[index] = self.elements.len();
@@ -275,7 +282,11 @@ impl<'a> Expansion<'a> {
         selected(&self.axes[producer], reference).map_err(|(message, hint)| {
             let text = reference.to_string();
             self.pipeline
-                .error(&node.name, &text, format!("`{}` reads `{text}`: {message}", node.name))
+                .error(
+                    &node.name,
+                    &text,
+                    format!("`{}` reads `{text}`: {message}", node.name),
+                )
                 .hint(hint)
         })
     }
@@ -296,9 +307,8 @@ impl<'a> Expansion<'a> {
             .collect();
         let mut with = node.with.clone();
         for (axis, value) in axes.iter().zip(values).take(own) {
-            set_field(&mut with, &axis.name, &value.value).map_err(|message| {
-                self.pipeline.error(&node.name, &axis.name, message)
-            })?;
+            set_field(&mut with, &axis.name, &value.value)
+                .map_err(|message| self.pipeline.error(&node.name, &axis.name, message))?;
         }
         if self.descriptions[index].uses_seed && !with.contains_key("seed") {
             let followed = axes

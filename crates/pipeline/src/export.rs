@@ -60,7 +60,10 @@ fn point(link: &Path, target: &Path) -> std::io::Result<()> {
         .ancestors()
         .nth(3)
         .and_then(|root| target.strip_prefix(root).ok())
-        .map_or_else(|| target.to_owned(), |rest| Path::new("../../..").join(rest));
+        .map_or_else(
+            || target.to_owned(),
+            |rest| Path::new("../../..").join(rest),
+        );
     if fs::read_link(link).is_ok_and(|now| now == relative) {
         return Ok(());
     }

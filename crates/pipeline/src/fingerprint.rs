@@ -71,9 +71,8 @@ impl Fingerprints {
     }
 
     fn look(&self, path: &Path, may_believe: bool) -> Result<ContentHash, Failure> {
-        let failed = |error: io::Error| {
-            Failure::data(error).cause(format!("reading `{}`", path.display()))
-        };
+        let failed =
+            |error: io::Error| Failure::data(error).cause(format!("reading `{}`", path.display()));
         let path = fs::canonicalize(path).map_err(failed)?;
         let (signature, _) = signature(&path).map_err(failed)?;
         if may_believe {
@@ -167,7 +166,8 @@ fn walk(path: &Path, depth: usize, text: &mut String, newest: &mut i128) -> io::
 
 /// Modification and change time in nanoseconds.
 fn times(metadata: &Metadata) -> [i128; 2] {
-    let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+    let nanoseconds =
+        |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
     [
         nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
         nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
@@ -213,7 +213,14 @@ mod tests {
         // Proof that the file is not read: a false memory is believed, except by the paranoid.
         let path = fs::canonicalize(&file).unwrap();
         let wrong = ContentHash::of(b"wrong");
-        again.known.lock().unwrap().entries.get_mut(&path).unwrap().content = wrong;
+        again
+            .known
+            .lock()
+            .unwrap()
+            .entries
+            .get_mut(&path)
+            .unwrap()
+            .content = wrong;
         assert_eq!(again.content(&file).unwrap(), wrong);
         again.known.lock().unwrap().is_changed = true;
         again.save();
@@ -222,7 +229,12 @@ mod tests {
         // An edit that keeps size and modification time still changes the change time.
         let modified = fs::metadata(&file).unwrap().modified().unwrap();
         fs::write(&file, "b").unwrap();
-        fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(&file)
+            .unwrap()
+            .set_modified(modified)
+            .unwrap();
         assert_eq!(again.content(&file).unwrap(), ContentHash::of(b"b"));
     }
 

@@ -124,7 +124,9 @@ impl Reference {
     /// A sentence saying what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
         let malformed = || {
-            format!("`{text}` is not of the form `node`, `node.output` or `node[axis=value].output`")
+            format!(
+                "`{text}` is not of the form `node`, `node.output` or `node[axis=value].output`"
+            )
         };
         let (node, selection, output) = match text.split_once('[') {
             Some((node, rest)) => {
@@ -166,7 +168,9 @@ fn parse_selection(inside: &str) -> Result<Vec<(Option<String>, String)>, String
             }
         };
         if !is_label(value) || axis.as_deref().is_some_and(|axis| !is_axis(axis)) {
-            return Err(format!("`[{inside}]` is not of the form `[axis=value,...]`"));
+            return Err(format!(
+                "`[{inside}]` is not of the form `[axis=value,...]`"
+            ));
         }
         selection.push((axis, value.to_owned()));
     }
@@ -208,7 +212,9 @@ impl Pipeline {
             if !is_name(&name) {
                 return Err(pipeline
                     .error(&name, &name, format!("`{name}` is not a name"))
-                    .hint("a name is made of letters, digits, `_` and `-`, and starts with a letter"));
+                    .hint(
+                        "a name is made of letters, digits, `_` and `-`, and starts with a letter",
+                    ));
             }
             let node = body
                 .node(name.clone())
@@ -233,7 +239,9 @@ impl Pipeline {
             let line = line.trim_start();
             let line = line.strip_prefix(['"', '\'']).unwrap_or(line);
             line.strip_prefix(node).is_some_and(|rest| {
-                rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':')
+                rest.trim_start_matches(['"', '\''])
+                    .trim_start()
+                    .starts_with(':')
             })
         };
         let lines: Vec<&str> = self.text.lines().collect();
@@ -334,7 +342,10 @@ impl Body {
         }
         for (role, references) in &self.inputs.0 {
             if !is_name(role) {
-                return Err((role.clone(), format!("`{role}` is not the name of an input")));
+                return Err((
+                    role.clone(),
+                    format!("`{role}` is not the name of an input"),
+                ));
             }
             if references.0.is_empty() {
                 return Err((role.clone(), format!("input `{role}` is an empty list")));
@@ -346,7 +357,10 @@ impl Body {
             return Err(("with".to_owned(), "`with` takes a mapping".to_owned()));
         };
         if self.axes.0.len() > MAX_AXES {
-            return Err(("for".to_owned(), format!("a node has at most {MAX_AXES} axes")));
+            return Err((
+                "for".to_owned(),
+                format!("a node has at most {MAX_AXES} axes"),
+            ));
         }
         let mut axes = Vec::new();
         for (axis, values) in self.axes.0 {
@@ -375,7 +389,9 @@ fn parse_axis(name: String, values: Vec<Value>, with: &Map<String, Json>) -> Res
     }
     if values.is_empty() || values.len() > MAX_VALUES {
         let n = values.len();
-        return Err(format!("axis `{name}` has 1 to {MAX_VALUES} values, not {n}"));
+        return Err(format!(
+            "axis `{name}` has 1 to {MAX_VALUES} values, not {n}"
+        ));
     }
     if field_of(with, &name).is_some() {
         return Err(format!("`{name}` is an axis and stands in `with` too"));

@@ -37,7 +37,6 @@ pub enum Fate {
     NotAsked,
 }
 
-
 /// The journal of one run.
 #[derive(Debug)]
 pub struct Journal {
@@ -218,7 +217,10 @@ impl Journal {
 
     /// Steps of one fate.
     pub fn count(&self, fate: Fate) -> usize {
-        self.entries.iter().filter(|entry| entry.fate == fate).count()
+        self.entries
+            .iter()
+            .filter(|entry| entry.fate == fate)
+            .count()
     }
 
     /// Writes the journal to `runs/<pipeline>/<instant>.json`. A run that found everything as the
@@ -257,7 +259,10 @@ impl Journal {
             })
             .collect();
         // To the millisecond: it names the file and sorts as text.
-        let started_at = self.started_at.strftime("%Y-%m-%dT%H-%M-%S%.3fZ").to_string();
+        let started_at = self
+            .started_at
+            .strftime("%Y-%m-%dT%H-%M-%S%.3fZ")
+            .to_string();
         let run = json!({
             "pipeline": self.pipeline,
             "file": self.origin,

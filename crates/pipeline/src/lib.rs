@@ -5,21 +5,21 @@
 //! computes what is stale, [`why`] says what made it stale. No stage is linked; all are executables
 //! that speak the stage protocol.
 
+pub mod attempt;
+pub mod cli;
 pub mod console;
 pub mod description;
 pub mod executable;
 pub mod expand;
+pub mod export;
 pub mod fingerprint;
 pub mod grammar;
+pub mod journal;
+pub mod list;
 pub mod measure;
 pub mod plan;
 pub mod process;
 pub mod resolve;
-pub mod attempt;
-pub mod cli;
-pub mod export;
-pub mod journal;
-pub mod list;
 pub mod run;
 pub mod show;
 pub mod why;

@@ -153,7 +153,9 @@ pub fn status(plan: &Plan, oracle: &Oracle<'_>, is_json: bool) {
         let nodes: Vec<Json> = (0..plan.steps.len())
             .map(|index| {
                 let answer = oracle.answer(index);
-                let outputs = oracle.done()[index].as_ref().map(|outputs| &outputs.produced);
+                let outputs = oracle.done()[index]
+                    .as_ref()
+                    .map(|outputs| &outputs.produced);
                 json!({
                     "name": answer.name,
                     "state": answer.state,
@@ -193,7 +195,7 @@ pub fn why(oracle: &Oracle<'_>, steps: &BTreeSet<usize>, is_json: bool) {
             "up to date" if answer.reasons.is_empty() => "is up to date".to_owned(),
             "up to date" => "is up to date; it last ran because".to_owned(),
             "stale" => "would run because".to_owned(),
-            "waiting" => "would run, or be found to be unchanged, after".to_owned(),
+            "waiting" => "waits for what it reads".to_owned(),
             "never ran" => "never ran".to_owned(),
             "not applicable" => "is not applicable because".to_owned(),
             other => format!("is {other}"),

@@ -13,12 +13,7 @@ use crate::process::Ended;
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn write(
-    directory: &Path,
-    step: &Step,
-    ended: &Ended,
-    threads: usize,
-) -> Result<(), Failure> {
+pub fn write(directory: &Path, step: &Step, ended: &Ended, threads: usize) -> Result<(), Failure> {
     fs::create_dir_all(directory).map_err(Failure::environment)?;
     let row = Measured {
         node: step.name().to_owned(),

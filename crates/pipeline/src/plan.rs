@@ -12,6 +12,7 @@ use crate::description::{Description, MEASURED};
 use crate::executable::{Checked, Executable, Stages};
 use crate::expand::{Element, expand, is_meant};
 use crate::grammar::{Pipeline, Reference};
+use crate::measure::processors;
 
 /// A pipeline whose every element was checked.
 #[derive(Debug)]
@@ -126,10 +127,18 @@ impl Plan {
             pipeline,
             steps: Vec::with_capacity(elements.len()),
         };
-        for element in elements {
-            let executable = Arc::clone(&executables[element.node]);
-            let step = plan.check(element, executable, stages)?;
-            plan.steps.push(step);
+        let mut elements = elements.into_iter().peekable();
+        while elements.peek().is_some() {
+            // Elements that read only what is checked already are asked about at the same time.
+            let n_checked = plan.steps.len();
+            let mut wave = Vec::new();
+            while wave.len() < processors()
+                && let Some(element) = elements
+                    .next_if(|element| element.wires.iter().all(|wire| wire.producer < n_checked))
+            {
+                wave.push(element);
+            }
+            plan.check_all(wave, &executables, stages)?;
         }
         Ok(plan)
     }
@@ -141,6 +150,33 @@ impl Plan {
             .unwrap_or(Path::new("."))
     }
 
+    fn check_all(
+        &mut self,
+        wave: Vec<Element>,
+        executables: &[Arc<Executable>],
+        stages: &Stages<'_>,
+    ) -> Result<(), Failure> {
+        let plan = &*self;
+        let checked: Vec<Result<Step, Failure>> = std::thread::scope(|scope| {
+            let asked: Vec<_> = wave
+                .into_iter()
+                .map(|element| {
+                    let executable = Arc::clone(&executables[element.node]);
+                    scope.spawn(move || plan.check(element, executable, stages))
+                })
+                .collect();
+            let bug = |_| Err(Failure::new(stage::Exit::Bug, "a check ended in a panic"));
+            asked
+                .into_iter()
+                .map(|answer| answer.join().unwrap_or_else(bug))
+                .collect()
+        });
+        for step in checked {
+            self.steps.push(step?);
+        }
+        Ok(())
+    }
+
     fn check(
         &self,
         element: Element,
@@ -150,7 +186,7 @@ impl Plan {
         let node = self.pipeline.nodes[element.node].name.clone();
         let description = &executable.description;
         let resolved = self.inputs(&element, description)?;
-        let checked = match resolved {
+        let (inputs, checked) = match resolved {
             Err(reason) => (Vec::new(), Checked::NotApplicable { reason }),
             Ok(inputs) => {
                 let offers = self.offers(&inputs);
@@ -164,18 +200,25 @@ impl Plan {
                 (inputs, checked)
             }
         };
-        let (inputs, checked) = checked;
         if let Checked::NotApplicable { reason } = &checked
             && element.place.is_empty()
         {
             return Err(self
                 .pipeline
-                .error(&node, &node, format!("`{node}` is not applicable: {reason}"))
+                .error(
+                    &node,
+                    &node,
+                    format!("`{node}` is not applicable: {reason}"),
+                )
                 .hint("remove the node, or wire it to something that it can work on"));
         }
         if let Checked::Applicable { offers, .. } = &checked {
             for role in offers.keys() {
-                if !description.outputs.iter().any(|output| output.role == *role) {
+                if !description
+                    .outputs
+                    .iter()
+                    .any(|output| output.role == *role)
+                {
                     return Err(self.pipeline.error(
                         &node,
                         "stage",
@@ -261,9 +304,15 @@ impl Plan {
             .error(
                 node,
                 node,
-                format!("`{node}` lacks input `{}` of stage `{}`", missing.role, description.name),
+                format!(
+                    "`{node}` lacks input `{}` of stage `{}`",
+                    missing.role, description.name
+                ),
             )
-            .hint(format!("wire an output of kind `{}` to it", missing.kinds.join("` or `"))))
+            .hint(format!(
+                "wire an output of kind `{}` to it",
+                missing.kinds.join("` or `")
+            )))
     }
 
     /// Which output of a producer is meant, and whether the role takes it.
@@ -292,16 +341,17 @@ impl Plan {
         };
         let output = chosen.map_err(|message| {
             let known = outputs.keys().copied().chain([MEASURED]);
-            self.pipeline
-                .error(node, &text, message)
-                .hint(suggest(reference.output.as_deref().unwrap_or_default(), known))
+            self.pipeline.error(node, &text, message).hint(suggest(
+                reference.output.as_deref().unwrap_or_default(),
+                known,
+            ))
         })?;
         let kind = match outputs.get(output.as_str()) {
             Some(kind) => kind,
             None => MEASURED,
         };
         if !declared.kinds.iter().any(|known| known == kind) {
-            let stage = &self.steps_stage(element);
+            let stage = &self.pipeline.nodes[element.node].stage;
             let failure = self.pipeline.error(
                 node,
                 &text,
@@ -318,10 +368,6 @@ impl Plan {
             }));
         }
         Ok(output)
-    }
-
-    fn steps_stage(&self, element: &Element) -> String {
-        self.pipeline.nodes[element.node].stage.clone()
     }
 
     /// What the inputs offer, by role, in the order of their labels.
@@ -362,7 +408,10 @@ impl Plan {
             .map(Step::name)
             .collect();
         Err(if elements.is_empty() {
-            unknown(format!("pipeline `{}` has no node `{}`", self.pipeline.name, reference.node))
+            unknown(format!(
+                "pipeline `{}` has no node `{}`",
+                self.pipeline.name, reference.node
+            ))
         } else {
             Failure::new(
                 stage::Exit::Configuration,
@@ -387,7 +436,11 @@ impl Plan {
     pub fn with_readers(&self, steps: &BTreeSet<usize>) -> BTreeSet<usize> {
         let mut wanted = steps.clone();
         for (index, step) in self.steps.iter().enumerate() {
-            if step.inputs.iter().any(|input| wanted.contains(&input.producer)) {
+            if step
+                .inputs
+                .iter()
+                .any(|input| wanted.contains(&input.producer))
+            {
                 wanted.insert(index);
             }
         }
@@ -430,7 +483,10 @@ fn needle_of(failure: &Failure) -> String {
     for text in texts {
         for start in ["unknown field `", "unknown variant `", "unknown "] {
             if let Some((_, rest)) = text.split_once(start)
-                && let Some(name) = rest.trim_start_matches(|c| c != '`').split('`').find(|part| !part.is_empty())
+                && let Some(name) = rest
+                    .trim_start_matches(|c| c != '`')
+                    .split('`')
+                    .find(|part| !part.is_empty())
             {
                 return name.to_owned();
             }

@@ -213,9 +213,7 @@ pub fn become_stage(arguments: &[std::ffi::OsString]) -> io::Error {
     };
     #[cfg(any(target_os = "linux", target_os = "freebsd"))]
     {
-        if let Err(error) =
-            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        {
+        if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
             return error.into();
         }
         // The parent may have died before the kernel was asked.

@@ -97,7 +97,9 @@ impl Resolver<'_> {
             config,
             inputs,
             files,
-            isa: description.uses_floats.then(|| instruction_set().to_owned()),
+            isa: description
+                .uses_floats
+                .then(|| instruction_set().to_owned()),
         }))
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use artifact::{Key, Record};
@@ -106,7 +106,11 @@ pub fn run(
         .collect();
     let mut forced = plan.with_readers(&options.from);
     forced.retain(|index| wanted.contains(index));
-    let width = plan.steps.iter().map(|step| step.name().chars().count()).max();
+    let width = plan
+        .steps
+        .iter()
+        .map(|step| step.name().chars().count())
+        .max();
     let mut run = Run {
         plan,
         workshop: &workshop,
@@ -171,8 +175,7 @@ impl<'a> Run<'a> {
         'a: 'scope,
     {
         let jobs = self.options.jobs.unwrap_or_else(processors).max(1);
-        let is_stopping =
-            !self.failures.is_empty() || self.workshop.groups.interrupted().is_some();
+        let is_stopping = !self.failures.is_empty() || self.workshop.groups.interrupted().is_some();
         for index in 0..self.plan.steps.len() {
             if is_stopping || self.places[index] != Place::Waiting {
                 continue;
@@ -369,7 +372,11 @@ impl<'a> Run<'a> {
         let is_whole = self.failures.is_empty() && interrupted.is_none();
         let run_file: Option<PathBuf> = self.journal.write(self.resolver.store, wall_ms)?;
         if is_whole && self.n_ran == 0 {
-            let all = if self.options.only.is_none() { "all " } else { "" };
+            let all = if self.options.only.is_none() {
+                "all "
+            } else {
+                ""
+            };
             self.screen.line(format_args!(
                 "nothing to do: {all}{} up to date",
                 match n_cached {
@@ -378,18 +385,18 @@ impl<'a> Run<'a> {
                 }
             ));
         } else {
-            let mut parts = vec![
-                format!("{} ran", self.n_ran),
-                format!("{n_cached} cached"),
-            ];
+            let mut parts = vec![format!("{} ran", self.n_ran), format!("{n_cached} cached")];
             if n_not_applicable > 0 {
                 parts.push(format!("{n_not_applicable} not applicable"));
             }
             if !self.failures.is_empty() {
                 parts.push(format!("{} failed", self.failures.len()));
             }
-            self.screen
-                .line(format_args!("{} in {}", parts.join(", "), duration(wall_ms)));
+            self.screen.line(format_args!(
+                "{} in {}",
+                parts.join(", "),
+                duration(wall_ms)
+            ));
         }
         if let Some(path) = run_file {
             self.screen.line(format_args!("run     {}", shown(&path)));
@@ -403,7 +410,11 @@ impl<'a> Run<'a> {
             self.screen.line(format_args!(
                 "interrupted: {} had ended and {} kept; run again to go on",
                 count(self.n_ran + n_cached, "node"),
-                if self.n_ran + n_cached == 1 { "is" } else { "are" }
+                if self.n_ran + n_cached == 1 {
+                    "is"
+                } else {
+                    "are"
+                }
             ));
             return Ok(Verdict::Interrupted(signal));
         }
@@ -419,5 +430,8 @@ impl<'a> Run<'a> {
 /// A path as people would type it here.
 pub(crate) fn shown(path: &std::path::Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(here).unwrap_or(path).display().to_string()
+    path.strip_prefix(here)
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }

@@ -37,7 +37,10 @@ pub fn by_id(store: &Store, text: &str) -> Result<Option<ArtifactId>, Failure> {
         [] => Ok(None),
         [id] => Ok(Some(*id)),
         several => {
-            let ids: Vec<String> = several.iter().map(|id| id.to_string()[..16].to_owned()).collect();
+            let ids: Vec<String> = several
+                .iter()
+                .map(|id| id.to_string()[..16].to_owned())
+                .collect();
             Err(Failure::new(
                 Exit::Configuration,
                 format!("`{text}` fits {} artifacts", several.len()),
@@ -66,8 +69,8 @@ pub fn latest_file(store: &Store) -> Option<String> {
 /// # Errors
 /// If there is no such node or output, or it was not made yet.
 pub fn by_name(oracle: &Oracle<'_>, plan: &Plan, text: &str) -> Result<Vec<ArtifactId>, Failure> {
-    let reference = Reference::parse(text)
-        .map_err(|message| Failure::new(Exit::Configuration, message))?;
+    let reference =
+        Reference::parse(text).map_err(|message| Failure::new(Exit::Configuration, message))?;
     let element = Reference {
         output: None,
         ..reference.clone()
@@ -118,8 +121,9 @@ pub fn by_name(oracle: &Oracle<'_>, plan: &Plan, text: &str) -> Result<Vec<Artif
 /// If it is damaged or cannot be read.
 pub fn show(store: &Store, id: ArtifactId, n_rows: usize) -> Result<(), Failure> {
     let directory = store.open_verified(id).map_err(|error| match &error {
-        OpenError::Quarantined { .. } | OpenError::Missing { .. } => Failure::data(error)
-            .hint("run the pipeline again: what made it is run once more"),
+        OpenError::Quarantined { .. } | OpenError::Missing { .. } => {
+            Failure::data(error).hint("run the pipeline again: what made it is run once more")
+        }
         OpenError::File(_) => Failure::environment(error),
     })?;
     let manifest = store.manifest(id).map_err(Failure::data)?;
@@ -200,7 +204,11 @@ fn show_table(folder: &Path, table: &'static Table, n_rows: usize) -> Result<(),
     let rows = rows_of(&batch, n_rows).map_err(Failure::data)?;
     if !rows.is_empty() {
         line("");
-        let header: Vec<String> = table.columns.iter().map(|column| column.name.to_owned()).collect();
+        let header: Vec<String> = table
+            .columns
+            .iter()
+            .map(|column| column.name.to_owned())
+            .collect();
         let numeric: Vec<bool> = batch
             .columns()
             .iter()
@@ -265,8 +273,14 @@ fn shortened(text: &str) -> String {
 fn columns_of(text: &str) -> usize {
     text.chars()
         .map(|c| match u32::from(c) {
-            0x1100..=0x115f | 0x2e80..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff
-            | 0xfe30..=0xfe6f | 0xff00..=0xff60 | 0xffe0..=0xffe6 | 0x1f300..=0x1faff
+            0x1100..=0x115f
+            | 0x2e80..=0xa4cf
+            | 0xac00..=0xd7a3
+            | 0xf900..=0xfaff
+            | 0xfe30..=0xfe6f
+            | 0xff00..=0xff60
+            | 0xffe0..=0xffe6
+            | 0x1f300..=0x1faff
             | 0x20000..=0x3fffd => 2,
             _ => 1,
         })

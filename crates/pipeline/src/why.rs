@@ -100,10 +100,14 @@ impl<'a> Oracle<'a> {
             State::Unreadable(failure) => {
                 ("unreadable", vec![Reason::leaf(failure.message.clone())])
             }
-            State::Waiting => ("waiting", self.waiting(index, &mut BTreeSet::new())),
+            State::Waiting => ("waiting", self.waiting(index)),
             State::Stale(..) => {
                 let reasons = self.stale(index, &mut BTreeSet::new());
-                let state = if reasons.is_empty() { "never ran" } else { "stale" };
+                let state = if reasons.is_empty() {
+                    "never ran"
+                } else {
+                    "stale"
+                };
                 (state, reasons)
             }
         };
@@ -126,6 +130,7 @@ impl<'a> Oracle<'a> {
                 };
                 format!("stale: {what}")
             }
+            ("waiting", _) if self.past.knowing(&answer.name).is_none() => "never ran".to_owned(),
             ("waiting", _) => "stale: input".to_owned(),
             ("unreadable", _) => "stale: raw file".to_owned(),
             (state, _) => state.to_owned(),
@@ -194,27 +199,40 @@ impl<'a> Oracle<'a> {
             .collect()
     }
 
-    /// The causes of a step whose producers must run first.
-    fn waiting(&self, index: usize, seen: &mut BTreeSet<usize>) -> Vec<Reason> {
-        let mut reasons = Vec::new();
-        for input in &self.plan.steps[index].inputs {
-            let producer = input.producer;
+    /// The roots of what a step waits for: everything behind it that is stale by itself. Steps that
+    /// are stale for the same reasons are named together.
+    fn waiting(&self, index: usize) -> Vec<Reason> {
+        let behind = self.plan.with_producers(&BTreeSet::from([index]));
+        let mut groups: Vec<(Vec<&str>, Vec<Reason>)> = Vec::new();
+        for producer in behind {
             let because = match &self.states[producer] {
-                State::UpToDate(_) | State::NotApplicable => continue,
-                _ if !seen.insert(producer) => continue,
                 State::Unreadable(failure) => vec![Reason::leaf(failure.message.clone())],
-                State::Waiting => self.waiting(producer, seen),
-                State::Stale(..) => self.stale(producer, seen),
+                State::Stale(..) => self.stale(producer, &mut BTreeSet::new()),
+                _ => continue,
             };
             let name = self.plan.steps[producer].name();
-            let text = if because.is_empty() {
-                format!("input `{}`: `{name}` never ran", input.role)
-            } else {
-                format!("input `{}`: `{name}` must run", input.role)
-            };
-            reasons.push(Reason { text, because });
+            match groups.iter_mut().find(|(_, known)| *known == because) {
+                Some((names, _)) => names.push(name),
+                None => groups.push((vec![name], because)),
+            }
         }
-        reasons
+        groups
+            .into_iter()
+            .map(|(names, because)| {
+                let subject = match names.as_slice() {
+                    [one] => format!("`{one}`"),
+                    [one, other] => format!("`{one}` and `{other}`"),
+                    [one, rest @ ..] => format!("`{one}` and {} more", rest.len()),
+                    [] => String::new(),
+                };
+                let text = if because.is_empty() {
+                    format!("{subject} never ran")
+                } else {
+                    format!("{subject} must run")
+                };
+                Reason { text, because }
+            })
+            .collect()
     }
 
     /// One difference in words; an input is followed to what changed its producer.
@@ -296,7 +314,11 @@ fn key_path(input: &Input) -> String {
 
 /// A difference in words.
 fn text_of(one: &Difference) -> String {
-    let change = format!("{} -> {}", value_of(one.old.as_ref()), value_of(one.new.as_ref()));
+    let change = format!(
+        "{} -> {}",
+        value_of(one.old.as_ref()),
+        value_of(one.new.as_ref())
+    );
     match one.path.split_once('.') {
         Some(("inputs", input)) => format!("input `{input}`: {change}"),
         Some(("files", field)) => format!("content of `{field}` changed: {change}"),
