@@ -251,9 +251,9 @@ fn compared(evidence: &Evidence, detectors: &[Detector<'_>]) -> Option<ResultTab
         name: "detection_compared".to_owned(),
         is_grouped: false,
         title: "Is the difference real?".to_owned(),
-        note: "Paired differences of AUROC on the same samples; an interval off zero is a difference. \
-               p: after Holm correction."
-            .to_owned(),
+        note:
+            "Paired differences of AUROC on the same samples; an interval off zero is a difference."
+                .to_owned(),
         columns,
         rows: body.collect(),
     })
