@@ -264,35 +264,49 @@ fn compare(
             .enumerate()
             .filter(|(_, c)| c.arm == index)
         {
-            let means = comparison.difference.columns.means();
-            for (column, metric) in METRICS.iter().enumerate() {
-                let interval = found_comparisons[at][column];
-                rows.push(Metric {
-                    action: Some(action.clone()),
-                    value: means[column],
-                    low: interval.map(|interval| interval.low),
-                    high: interval.map(|interval| interval.high),
-                    p_value: Some(corrected[at].0[column]),
-                    n: comparison.difference.n(),
-                    protocol: format!(
-                        "this arm minus {}, paired by request; {}; 95 % percentile bootstrap; two-sided \
-                         sign-flip test ({} permutations), Holm over {} such comparisons",
-                        comparison.against.meaning(),
-                        segment.meaning(),
-                        config.permutations,
-                        corrected[at].1
-                    ),
-                    ..group.row(
-                        "action",
-                        format!("{}_vs_{}", metric.name(), comparison.against.name()),
-                        part.as_str(),
-                        segment.name(),
-                    )
-                });
-            }
+            let row = |name| Metric {
+                action: Some(action.clone()),
+                ..group.row("action", name, part.as_str(), segment.name())
+            };
+            rows.extend(compared(
+                comparison,
+                &found_comparisons[at],
+                &corrected[at],
+                row,
+                segment,
+                config,
+            ));
         }
     }
     Ok(rows)
+}
+
+/// The rows of one comparison. `row` makes an empty row of a name.
+fn compared(
+    comparison: &Comparison,
+    intervals: &[Option<Interval>],
+    (p_values, n_family): &(Vec<f64>, usize),
+    row: impl Fn(String) -> Metric,
+    segment: Segment,
+    config: &Config,
+) -> Vec<Metric> {
+    let means = comparison.difference.columns.means();
+    let rows = METRICS.iter().enumerate().map(|(column, metric)| Metric {
+        value: means[column],
+        low: intervals[column].map(|interval| interval.low),
+        high: intervals[column].map(|interval| interval.high),
+        p_value: Some(p_values[column]),
+        n: comparison.difference.n(),
+        protocol: format!(
+            "this arm minus {}, paired by request; {}; 95 % percentile bootstrap; two-sided sign-flip test \
+             ({} permutations), Holm over {n_family} such comparisons",
+            comparison.against.meaning(),
+            segment.meaning(),
+            config.permutations,
+        ),
+        ..row(format!("{}_vs_{}", metric.name(), comparison.against.name()))
+    });
+    rows.collect()
 }
 
 /// P-values after Holm's correction by comparison and metric, and the size of its family: the
@@ -311,7 +325,7 @@ fn corrected(
         let family: Vec<usize> = (0..comparisons.len())
             .filter(|&index| comparisons[index].against == against)
             .collect();
-        for column in 0..METRICS.len() {
+        for (column, _) in METRICS.iter().enumerate() {
             let p_values: Vec<f64> = family.iter().map(|&index| raw[index][column]).collect();
             for (&index, p_value) in family.iter().zip(holm(&p_values)) {
                 corrected[index].0.push(p_value);

@@ -2,7 +2,7 @@
 
 use metrics::{Figures, LANES, MetricError, Strata, Suspects, holm, interval};
 use rayon::prelude::*;
-use stage::{Failure, Seed};
+use stage::{Failure, Label, Seed};
 use tables::{Metric, Part};
 
 use crate::Config;
@@ -16,6 +16,9 @@ const MAX_DRAWS: u64 = 2_000_000_000;
 
 /// Fewest resamples, however many samples there are.
 const MIN_RESAMPLES: u64 = 100;
+
+/// Place of the AUROC among the figures.
+const AUROC: usize = 0;
 
 /// Method that is the loss alone.
 const LOSS: &str = "loss";
@@ -82,118 +85,159 @@ fn of_segment(
     let seed = seed.child("bootstrap_samples").child(segment);
     let judged = judge(scores, &kept, &is_noisy, seed, resamples)?;
 
-    let sides = format!(
-        "{n_noisy} planted among {n} samples{}",
-        if kind.is_some() {
-            ", other kinds set aside"
-        } else {
-            ""
-        }
-    );
-    let protocol = |metric: &str| {
-        format!(
-            "{}; {sides}; ties never broken, unscored samples take the median suspicion; 95 % percentile \
-             bootstrap over samples, planted and genuine apart ({resamples} resamples)",
-            meaning(metric)
-        )
+    let about = About {
+        segment,
+        n,
+        resamples,
+        sides: format!(
+            "{n_noisy} planted among {n} samples{}",
+            if kind.is_some() {
+                ", other kinds set aside"
+            } else {
+                ""
+            }
+        ),
     };
+    let mut rows = Vec::new();
+    if let Some(node) = &universe.node {
+        let nobody = Group::of([&Label::default()], node);
+        rows.extend(nobody.iter().map(|group| Metric {
+            value: n_noisy as f64 / n as f64,
+            protocol: format!("{}: the precision of a random order", about.sides),
+            ..about.row(group, "planted_frac".to_owned())
+        }));
+    }
     let corrected = holm(
         &judged
             .iter()
             .map(|judged| judged.p_value)
             .collect::<Vec<_>>(),
     );
-    let mut rows = Vec::new();
-    if let Some(node) = &universe.node {
-        rows.push(Metric {
-            node: node.clone(),
-            value: n_noisy as f64 / n as f64,
-            n,
-            protocol: format!("{sides}: the precision of a random order"),
-            ..Group {
-                node: node.clone(),
-                model: None,
-                method: None,
-                axes: stage::Label::default(),
-                members: Vec::new(),
-            }
-            .row(
-                "detection",
-                "planted_frac".to_owned(),
-                Part::Training.as_str(),
-                segment,
-            )
-        });
-    }
-    let best = judged
-        .iter()
-        .enumerate()
-        .max_by(|a, b| {
-            a.1.values[0]
-                .total_cmp(&b.1.values[0])
-                .then_with(|| b.0.cmp(&a.0))
-        })
-        .map(|(index, _)| index);
     for (index, group) in scores.groups.iter().enumerate() {
-        let own = &judged[index];
-        let row = |metric: String| group.row("detection", metric, Part::Training.as_str(), segment);
-        for (column, metric) in Figures::NAMES.iter().enumerate() {
-            let interval = interval(own.resampled.iter().map(|values| values[column]).collect());
-            let tested = if column == 0 {
-                format!(
-                    "; two-sided rank-sum test against .5, Holm over {} scores",
-                    judged.len()
-                )
-            } else {
-                String::new()
-            };
-            rows.push(Metric {
-                value: own.values[column],
-                low: interval.map(|interval| interval.low),
-                high: interval.map(|interval| interval.high),
-                p_value: (column == 0).then(|| corrected[index]),
-                n,
-                protocol: protocol(metric) + &tested,
-                ..row((*metric).to_owned())
-            });
-            let by_seed: Vec<f64> = own.by_seed.iter().map(|values| values[column]).collect();
-            if let Some(spread) = spread(&by_seed) {
-                rows.push(Metric {
-                    value: spread,
-                    n: by_seed.len() as u64,
-                    protocol: "standard deviation over seeds; n counts seeds".to_owned(),
-                    ..row(format!("{metric}_seed_std"))
-                });
-            }
-        }
-        rows.push(Metric {
-            value: own.n_unscored / n as f64,
-            n,
-            protocol: "share of the samples that the method cannot score".to_owned(),
-            ..row("unscored_frac".to_owned())
-        });
-        for (name, other) in [
-            ("auroc_vs_random", reference(scores, index, AT_RANDOM)),
-            ("auroc_vs_loss", reference(scores, index, LOSS)),
-            ("auroc_vs_best", best.filter(|&best| best != index)),
-        ] {
-            let Some(other) = other else { continue };
-            let pairs = own.resampled.iter().zip(&judged[other].resampled);
-            let interval = interval(pairs.map(|(own, other)| own[0] - other[0]).collect());
-            rows.push(Metric {
-                value: own.values[0] - judged[other].values[0],
-                low: interval.map(|interval| interval.low),
-                high: interval.map(|interval| interval.high),
-                n,
-                label: group.versus(&scores.groups[other]),
-                protocol: format!(
-                    "AUROC of this method minus that of the other on the same resamples; {sides}"
-                ),
-                ..row(name.to_owned())
-            });
-        }
+        rows.extend(own(
+            group,
+            &judged[index],
+            corrected[index],
+            judged.len(),
+            &about,
+        ));
+        rows.extend(compared(scores, &judged, index, &about));
     }
     Ok(rows)
+}
+
+/// The set of samples that figures are about.
+struct About<'a> {
+    segment: &'a str,
+    n: u64,
+    resamples: u64,
+    /// How many are planted, in words.
+    sides: String,
+}
+
+impl About<'_> {
+    fn row(&self, group: &Group, metric: String) -> Metric {
+        Metric {
+            n: self.n,
+            ..group.row("detection", metric, Part::Training.as_str(), self.segment)
+        }
+    }
+}
+
+/// The figures of one group.
+fn own(
+    group: &Group,
+    judged: &Judged,
+    corrected: f64,
+    n_tests: usize,
+    about: &About<'_>,
+) -> Vec<Metric> {
+    let mut rows = Vec::new();
+    for (column, metric) in Figures::NAMES.iter().enumerate() {
+        let interval = interval(
+            judged
+                .resampled
+                .iter()
+                .map(|values| values[column])
+                .collect(),
+        );
+        let is_tested = column == AUROC;
+        let tested = if is_tested {
+            format!("; two-sided rank-sum test against .5, Holm over {n_tests} scores")
+        } else {
+            String::new()
+        };
+        rows.push(Metric {
+            value: judged.values[column],
+            low: interval.map(|interval| interval.low),
+            high: interval.map(|interval| interval.high),
+            p_value: is_tested.then_some(corrected),
+            protocol: format!(
+                "{}; {}; ties never broken, unscored samples take the median suspicion; 95 % percentile \
+                 bootstrap over samples, planted and genuine apart ({} resamples){tested}",
+                meaning(metric),
+                about.sides,
+                about.resamples
+            ),
+            ..about.row(group, (*metric).to_owned())
+        });
+        let by_seed: Vec<f64> = judged.by_seed.iter().map(|values| values[column]).collect();
+        if let Some(spread) = spread(&by_seed) {
+            rows.push(Metric {
+                value: spread,
+                n: by_seed.len() as u64,
+                protocol: "standard deviation over seeds; n counts seeds".to_owned(),
+                ..about.row(group, format!("{metric}_seed_std"))
+            });
+        }
+    }
+    rows.push(Metric {
+        value: judged.n_unscored / about.n as f64,
+        protocol: "share of the samples that the method cannot score".to_owned(),
+        ..about.row(group, "unscored_frac".to_owned())
+    });
+    rows
+}
+
+/// Paired differences of one group's AUROC from those of random, loss and the best.
+fn compared(scores: &Scored, judged: &[Judged], index: usize, about: &About<'_>) -> Vec<Metric> {
+    let group = &scores.groups[index];
+    let own = &judged[index];
+    let auroc = |index: usize| judged[index].values[AUROC];
+    // The first of several.
+    let best = (0..judged.len()).reduce(|best, other| {
+        if auroc(other) > auroc(best) {
+            other
+        } else {
+            best
+        }
+    });
+    let mut rows = Vec::new();
+    for (name, other) in [
+        ("auroc_vs_random", reference(scores, index, AT_RANDOM)),
+        ("auroc_vs_loss", reference(scores, index, LOSS)),
+        ("auroc_vs_best", best.filter(|&best| best != index)),
+    ] {
+        let Some(other) = other else { continue };
+        let pairs = own.resampled.iter().zip(&judged[other].resampled);
+        let interval = interval(
+            pairs
+                .map(|(own, other)| own[AUROC] - other[AUROC])
+                .collect(),
+        );
+        rows.push(Metric {
+            value: auroc(index) - auroc(other),
+            low: interval.map(|interval| interval.low),
+            high: interval.map(|interval| interval.high),
+            label: group.versus(&scores.groups[other]),
+            protocol: format!(
+                "AUROC of this method minus that of the other on the same resamples; {}",
+                about.sides
+            ),
+            ..about.row(group, name.to_owned())
+        });
+    }
+    rows
 }
 
 /// The group of a reference method that shares the axes of a group; nothing for itself.
@@ -272,7 +316,7 @@ fn judge(
             .map(|&input| suspects[input].n_unscored())
             .sum();
         Judged {
-            p_value: suspects[group.members[0]].p_value(values[0]),
+            p_value: suspects[group.members[0]].p_value(values[AUROC]),
             n_unscored: n_unscored as f64 / group.members.len() as f64,
             values,
             by_seed,

@@ -84,10 +84,10 @@ fn ids<R: tables::Row>(directory: &Path, id: impl Fn(&R) -> u64) -> Result<Vec<u
         ids.push(id(&row.map_err(Failure::data)?));
     }
     ids.sort_unstable();
-    if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+    if let Some(&[id, ..]) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(Failure::new(
             Exit::Data,
-            format!("`{}` holds sample {} twice", directory.display(), pair[0]),
+            format!("`{}` holds sample {} twice", directory.display(), id),
         ));
     }
     Ok(ids)

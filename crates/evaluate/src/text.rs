@@ -32,10 +32,10 @@ pub(crate) fn p_value(value: f64) -> String {
 /// A share, such as `71 %` or `0.4 %`.
 pub(crate) fn percent(share: f64) -> String {
     let percent = 100.0 * share;
-    if percent >= 9.95 || percent < 0.05 {
-        format!("{percent:.0} %")
-    } else {
+    if (0.05..9.95).contains(&percent) {
         format!("{percent:.1} %")
+    } else {
+        format!("{percent:.0} %")
     }
 }
 

@@ -14,7 +14,7 @@ pub fn mid_ranks(values: &[f64]) -> Result<Vec<f64>, MetricError> {
     let mut ranks = vec![0.0; values.len()];
     let mut start = 0;
     for block in order.chunk_by(|&a, &b| plain(values[a]).total_cmp(&plain(values[b])).is_eq()) {
-        let rank = start as f64 + (block.len() as f64 + 1.0) / 2.0;
+        let rank = start as f64 + f64::midpoint(block.len() as f64, 1.0);
         for &index in block {
             ranks[index] = rank;
         }

@@ -133,7 +133,7 @@ impl Ranks {
         let mut before = 0;
         let mut sum = 0.0;
         for block in self.within(k).chunk_by(|a, b| a.total_cmp(b).is_eq()) {
-            let found = before as f64 + (block.len() as f64 + 1.0) / 2.0;
+            let found = before as f64 + f64::midpoint(block.len() as f64, 1.0);
             sum += block.len() as f64 * (found / block[0]);
             before += block.len();
         }

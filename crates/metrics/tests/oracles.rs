@@ -1,5 +1,7 @@
 //! Agreement with the shared oracle files, which other tools produced. Skipped where they are absent.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -16,13 +18,11 @@ fn oracle(name: &str) -> Option<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../../shared/oracles")
         .join(name);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Some(serde_json::from_str(&text).unwrap()),
-        Err(_) => {
-            eprintln!("skipped: no `{name}` beside the checkout");
-            None
-        }
-    }
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        eprintln!("skipped: no `{name}` beside the checkout");
+        return None;
+    };
+    Some(serde_json::from_str(&text).unwrap())
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
