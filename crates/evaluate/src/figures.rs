@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use stage::{Failure, Seed};
 
 /// Resamples that one task computes; a bound on memory, without effect on results.
-const CHUNK: u64 = 25;
+const CHUNK: u64 = 64;
 
 /// Figures of some requests: one row a request, ascending by request.
 #[derive(Clone, Debug)]

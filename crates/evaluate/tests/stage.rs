@@ -226,11 +226,7 @@ fn ranking_figures_are_those_counted_by_hand() {
     let ndcg = (1.0 + discount(5.0)) / (1.0 + discount(2.0));
     found.close("ranking ndcg@5 test all model a", ndcg / 4.0, 4);
     found.close("ranking ndcg@5 test all model b", (ndcg + 1.0) / 4.0, 4);
-    found.close(
-        "ranking map@5 test all model a",
-        0.7 / 4.0,
-        4,
-    );
+    found.close("ranking map@5 test all model a", 0.7 / 4.0, 4);
     // New items: rank 3 of the first request; the request that `a` left out counts 0.
     found.close("ranking mrr@5 test new model a", 1.0 / 3.0 / 4.0, 4);
     found.close("ranking mrr@5 test new model b", (1.0 / 3.0 + 1.0) / 4.0, 4);
