@@ -78,7 +78,7 @@ pub struct Stages<'a> {
 }
 
 impl<'a> Stages<'a> {
-    /// For a pipeline file in a folder.
+    /// For a pipeline file in a folder; `.` where that is the current one.
     ///
     /// # Errors
     /// If this process does not know its own executable.
@@ -119,7 +119,7 @@ impl<'a> Stages<'a> {
 
     fn locate(&self, stage: &str) -> Result<PathBuf, Failure> {
         if stage.contains('/') {
-            let path = self.pipeline_folder.join(stage);
+            let path = self.pipeline_folder.join(stage.trim_start_matches("./"));
             return match fs::canonicalize(&path) {
                 Ok(found) if found.is_file() => Ok(found),
                 _ => Err(Failure::new(
@@ -309,12 +309,12 @@ fn spoken(stage: &str, output: &Output, config: &Path) -> Failure {
     failure
 }
 
-/// The meaning of a stage's exit code.
+/// The meaning of a stage's exit code; none if a signal ended it.
 pub(crate) fn exit_of(code: Option<i32>) -> Exit {
     match code {
         Some(2) => Exit::Configuration,
         Some(3) => Exit::Data,
-        Some(4) => Exit::Environment,
+        Some(4) | None => Exit::Environment,
         Some(5) => Exit::Computation,
         _ => Exit::Bug,
     }

@@ -145,12 +145,13 @@ fn walk(path: &Path, depth: usize, text: &mut String, newest: &mut i128) -> io::
     // Writing to a text cannot fail.
     let _ = writeln!(
         text,
-        "{} {} {} {} {modified} {changed} {:?}",
+        "{} {} {} {} {modified} {changed} {}",
         metadata.dev(),
         metadata.ino(),
         metadata.mode(),
         if metadata.is_dir() { 0 } else { metadata.len() },
-        path
+        // Escaped, so that no name can look like another line.
+        path.to_string_lossy().escape_debug()
     );
     if metadata.is_dir() && depth < MAX_DEPTH {
         let mut entries: Vec<PathBuf> = fs::read_dir(path)?

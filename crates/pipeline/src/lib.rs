@@ -19,6 +19,7 @@ pub mod list;
 pub mod measure;
 pub mod plan;
 pub mod process;
+pub mod reference;
 pub mod resolve;
 pub mod run;
 pub mod show;

@@ -114,7 +114,7 @@ impl Plan {
         for node in &pipeline.nodes {
             let executable = stages.get(&node.stage).map_err(|failure| {
                 let place = pipeline.error(&node.name, "stage", "");
-                located(failure, &place.message)
+                located(failure, &format!("`{}`{}", node.name, place.message))
             })?;
             executables.push(executable);
         }
@@ -448,14 +448,17 @@ impl Plan {
     }
 }
 
-/// The output that a bare node name means: the one named like the role, else the only one, else the
-/// only one of a kind that the role takes.
+/// The output that a bare node name means: the one named like the role; else, where only measured
+/// things are taken, the runner's own; else the only one; else the only one of a kind that the role takes.
 fn default_output(
     outputs: &BTreeMap<&str, &str>,
     declared: &crate::description::Input,
 ) -> Option<String> {
-    if outputs.contains_key(declared.role.as_str()) || declared.role == MEASURED {
+    if outputs.contains_key(declared.role.as_str()) {
         return Some(declared.role.clone());
+    }
+    if declared.kinds == [MEASURED] {
+        return Some(MEASURED.to_owned());
     }
     let only = |mut names: Vec<&str>| (names.len() == 1).then(|| names.remove(0).to_owned());
     only(outputs.keys().copied().collect()).or_else(|| {
@@ -471,26 +474,14 @@ fn default_output(
 
 /// Puts the place of a failure before its message.
 fn located(mut failure: Failure, place: &str) -> Failure {
-    let place = place.trim_start_matches(", ");
     failure.causes.insert(0, failure.message);
     failure.message = format!("failed to check {place}");
     failure
 }
 
-/// The name that a stage's message is about: what it did not know, to find the line.
+/// The name that a stage's message is about, the one that it did not know, to find the line.
 fn needle_of(failure: &Failure) -> String {
-    let texts = failure.causes.iter().chain([&failure.message]);
-    for text in texts {
-        for start in ["unknown field `", "unknown variant `", "unknown "] {
-            if let Some((_, rest)) = text.split_once(start)
-                && let Some(name) = rest
-                    .trim_start_matches(|c| c != '`')
-                    .split('`')
-                    .find(|part| !part.is_empty())
-            {
-                return name.to_owned();
-            }
-        }
-    }
-    "with".to_owned()
+    let mut texts = failure.causes.iter().chain([&failure.message]);
+    let unknown = texts.find_map(|text| text.split_once("unknown ")?.1.split('`').nth(1));
+    unknown.unwrap_or("with").to_owned()
 }

@@ -184,7 +184,7 @@ impl Resolver<'_> {
         match self.store.lookup(key) {
             Ok(record) => Ok(record),
             Err(error @ RecordError::Quarantined { .. }) => {
-                crate::console::warn(&error.to_string());
+                crate::console::warn(&error);
                 Ok(None)
             }
             Err(error) => Err(Failure::environment(error)),

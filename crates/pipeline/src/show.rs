@@ -184,7 +184,8 @@ fn show_table(folder: &Path, table: &'static Table, n_rows: usize) -> Result<(),
     for text in table.doc.trim().lines() {
         line(format_args!("  {}", text.trim()));
     }
-    line(format_args!("  {} rows\n", batches.n_rows()));
+    let n = usize::try_from(batches.n_rows()).unwrap_or(usize::MAX);
+    line(format_args!("  {}\n", count(n, "row")));
     let width = table.columns.iter().map(|column| column.name.len()).max();
     let width = width.unwrap_or(0);
     for column in table.columns {
