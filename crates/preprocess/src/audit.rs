@@ -32,6 +32,11 @@ impl Auditor {
         });
     }
 
+    /// Adds a step that the configuration turns off, so that its absence can be seen.
+    pub(crate) fn off(&mut self, name: &str) {
+        self.step(name, 0, false, "Off.");
+    }
+
     /// Rows that are left.
     pub(crate) fn n_rows(&self) -> u64 {
         self.n_rows

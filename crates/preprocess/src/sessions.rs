@@ -9,6 +9,7 @@ pub(crate) struct Sessions {
     last_at: Option<i64>,
     current: u32,
     own: BTreeMap<String, u32>,
+    n_sessions: u64,
 }
 
 impl Sessions {
@@ -20,32 +21,47 @@ impl Sessions {
             last_at: None,
             current: 0,
             own: BTreeMap::new(),
+            n_sessions: 0,
         }
     }
 
     /// The session of the next event.
     pub(crate) fn next(&mut self, user: &str, at: Option<i64>, session_id: Option<&str>) -> u32 {
-        if self.user.as_deref() != Some(user) {
+        let is_new_user = self.user.as_deref() != Some(user);
+        if is_new_user {
             self.user = Some(user.to_owned());
             self.last_at = None;
             self.current = 0;
             self.own.clear();
         }
         if self.gap_ms == 0 {
-            let next = u32::try_from(self.own.len()).unwrap_or(u32::MAX);
-            // Events without a session of the log share one.
-            return *self
-                .own
-                .entry(session_id.unwrap_or_default().to_owned())
-                .or_insert(next);
+            return self.own_session(session_id);
         }
-        if let (Some(last), Some(at)) = (self.last_at, at)
-            && at.saturating_sub(last) > self.gap_ms
-        {
-            self.current += 1;
-        }
+        let is_after_gap = match (self.last_at, at) {
+            (Some(last), Some(at)) => at.saturating_sub(last) > self.gap_ms,
+            _ => false,
+        };
+        self.current += u32::from(is_after_gap);
+        self.n_sessions += u64::from(is_new_user || is_after_gap);
         self.last_at = at.or(self.last_at);
         self.current
+    }
+
+    /// Events without a session of the log share one.
+    fn own_session(&mut self, session_id: Option<&str>) -> u32 {
+        let session_id = session_id.unwrap_or_default();
+        if let Some(session) = self.own.get(session_id) {
+            return *session;
+        }
+        let session = u32::try_from(self.own.len()).unwrap_or(u32::MAX);
+        self.own.insert(session_id.to_owned(), session);
+        self.n_sessions += 1;
+        session
+    }
+
+    /// Sessions so far, over all users.
+    pub(crate) fn n_sessions(&self) -> u64 {
+        self.n_sessions
     }
 }
 
@@ -63,6 +79,7 @@ mod tests {
             .map(|(user, at)| sessions.next(user, Some(at * minute), None))
             .collect();
         assert_eq!(numbers, [0, 0, 1, 1, 0]);
+        assert_eq!(sessions.n_sessions(), 3);
     }
 
     #[test]
@@ -74,5 +91,14 @@ mod tests {
             .map(|(user, id)| sessions.next(user, None, Some(id)))
             .collect();
         assert_eq!(numbers, [0, 1, 0, 0]);
+        assert_eq!(sessions.n_sessions(), 3);
+    }
+
+    #[test]
+    fn a_log_without_instants_has_no_gaps() {
+        let mut sessions = Sessions::new(30);
+        assert_eq!(sessions.next("a", None, Some("x")), 0);
+        assert_eq!(sessions.next("a", None, Some("y")), 0);
+        assert_eq!(sessions.n_sessions(), 1);
     }
 }

@@ -1,192 +1,191 @@
 //! The rows that no step refused: duplicates, k-core, sessions, and the table `events`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, PrimitiveArray, RecordBatch, StringArray,
-    UInt32Array, UInt64Array,
-};
-use arrow::compute::cast;
-use arrow::datatypes::{
-    DataType, Float64Type, Int64Type, TimestampMillisecondType, UInt32Type, UInt64Type,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::TimestampMillisecondType;
 use query::{Engine, sql};
-use stage::{Exit, Failure, Io};
-use tables::{CleanEvent, Event, Instant, RowWriter};
+use stage::{Exit, Failure, Io, Progress};
+use tables::{EVENTS, INTERACTIONS, Writer};
 
 use crate::audit::Auditor;
 use crate::config::{Config, KCoreKind};
 use crate::k_core::k_core;
 use crate::sessions::Sessions;
+use crate::{failed, register::Scratch};
 
-/// Rows refused by each step.
-pub(crate) fn refusals(engine: &Engine) -> Result<BTreeMap<String, u64>, Failure> {
-    let mut counts = BTreeMap::new();
-    for batch in engine
-        .stream(sql::preprocess::REFUSALS, "count refused rows")
-        .map_err(Failure::data)?
-    {
-        let batch = batch.map_err(Failure::data)?;
-        let steps = text(&batch, "step")?;
-        let n_rows = primitive::<Int64Type>(&batch, "n_rows")?;
-        for row in 0..batch.num_rows() {
-            counts.insert(
-                steps.value(row).to_owned(),
-                u64::try_from(n_rows.value(row)).unwrap_or(0),
-            );
-        }
-    }
-    Ok(counts)
-}
-
+/// Finds a column by name.
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, Failure> {
     batch
         .column_by_name(name)
         .ok_or_else(|| Failure::new(Exit::Bug, format!("a statement gave no column `{name}`")))
 }
 
-fn text(batch: &RecordBatch, name: &str) -> Result<StringArray, Failure> {
-    let array = cast(column(batch, name)?, &DataType::Utf8).map_err(Failure::bug)?;
-    Ok(array.as_string::<i32>().clone())
-}
-
-fn primitive<T: arrow::datatypes::ArrowPrimitiveType>(
-    batch: &RecordBatch,
-    name: &str,
-) -> Result<PrimitiveArray<T>, Failure> {
-    column(batch, name)?
-        .as_primitive_opt::<T>()
-        .cloned()
-        .ok_or_else(|| Failure::new(Exit::Bug, format!("column `{name}` has another type")))
-}
-
-/// The columns of one batch of survivors.
-struct Columns {
-    sample_id: UInt64Array,
-    user_id: StringArray,
-    item_id: StringArray,
-    event: StringArray,
-    occurred_at: PrimitiveArray<TimestampMillisecondType>,
-    value: Float64Array,
-    price_e4: Int64Array,
-    session_id: StringArray,
-    query_id: StringArray,
-    shown_rank: UInt32Array,
-    copy: UInt64Array,
-}
-
-impl Columns {
-    fn of(batch: &RecordBatch) -> Result<Self, Failure> {
-        Ok(Self {
-            sample_id: primitive::<UInt64Type>(batch, "sample_id")?,
-            user_id: text(batch, "user_id")?,
-            item_id: text(batch, "item_id")?,
-            event: text(batch, "event")?,
-            occurred_at: primitive::<TimestampMillisecondType>(batch, "occurred_at")?,
-            value: primitive::<Float64Type>(batch, "value")?,
-            price_e4: primitive::<Int64Type>(batch, "price_e4")?,
-            session_id: text(batch, "session_id")?,
-            query_id: text(batch, "query_id")?,
-            shown_rank: primitive::<UInt32Type>(batch, "shown_rank")?,
-            copy: primitive::<UInt64Type>(batch, "copy")?,
-        })
-    }
-}
-
-/// Dense numbers in order of first appearance.
+/// Users and items of a log as numbers, in order of first appearance.
 #[derive(Default)]
-struct Numbers(HashMap<String, u32>);
+struct Pairs {
+    last_user: Option<String>,
+    n_users: u32,
+    item_numbers: HashMap<String, u32>,
+    users: Vec<u32>,
+    items: Vec<u32>,
+}
 
-impl Numbers {
-    fn of(&mut self, name: &str) -> u32 {
-        let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        match self.0.get(name) {
-            Some(number) => *number,
-            None => {
-                self.0.insert(name.to_owned(), next);
+impl Pairs {
+    /// Adds the rows of a batch in sequence order: the events of a user are neighbours.
+    fn add(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
+        let users = column(batch, "user_id")?.as_string::<i32>();
+        let items = column(batch, "item_id")?.as_string::<i32>();
+        for row in 0..batch.num_rows() {
+            let user = users.value(row);
+            if self.last_user.as_deref() != Some(user) {
+                self.last_user = Some(user.to_owned());
+                self.n_users += 1;
+            }
+            let item = items.value(row);
+            let number = if let Some(number) = self.item_numbers.get(item) {
+                *number
+            } else {
+                let next = u32::try_from(self.item_numbers.len()).map_err(Failure::data)?;
+                self.item_numbers.insert(item.to_owned(), next);
                 next
-            }
+            };
+            self.users.push(self.n_users - 1);
+            self.items.push(number);
         }
+        Ok(())
     }
 }
 
-/// What is left to do with the survivors.
-pub(crate) struct Survivors<'a> {
-    pub(crate) engine: &'a Engine,
-    pub(crate) config: &'a Config,
+/// Writes the table `events`.
+struct Events {
+    writer: Writer,
+    sessions: Sessions,
+    progress: Progress,
 }
 
-impl Survivors<'_> {
-    fn stream(&self) -> Result<query::Stream<'_>, Failure> {
-        self.engine
-            .stream(sql::preprocess::SURVIVORS, "sort the events")
-            .map_err(Failure::data)
+impl Events {
+    /// Adds cleaned rows, which are of the schema of `interactions`.
+    fn add(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
+        let users = column(batch, "user_id")?.as_string::<i32>();
+        let instants = column(batch, "occurred_at")?.as_primitive::<TimestampMillisecondType>();
+        let ids = column(batch, "session_id")?.as_string::<i32>();
+        let sessions = (0..batch.num_rows()).map(|row| {
+            self.sessions.next(
+                users.value(row),
+                instants.is_valid(row).then(|| instants.value(row)),
+                ids.is_valid(row).then(|| ids.value(row)),
+            )
+        });
+        let sessions: ArrayRef = Arc::new(UInt32Array::from_iter_values(sessions));
+        let schema = EVENTS.schema();
+        let columns = schema
+            .fields()
+            .iter()
+            .map(|field| match field.name().as_str() {
+                "session" => Ok(sessions.clone()),
+                name => column(batch, name).cloned(),
+            })
+            .collect::<Result<Vec<ArrayRef>, Failure>>()?;
+        let events = RecordBatch::try_new(schema, columns).map_err(Failure::bug)?;
+        self.writer.write(&events).map_err(Failure::environment)?;
+        self.progress.advance(batch.num_rows() as u64);
+        Ok(())
     }
+}
 
-    fn is_duplicate(&self, columns: &Columns, row: usize) -> bool {
-        self.config.drop_duplicates && columns.copy.value(row) > 1
+/// Writes the table `events` from the labelled log, and audits what is dropped on the way.
+pub(crate) fn write_events(
+    engine: &Engine,
+    config: &Config,
+    io: &Io,
+    scratch: &Scratch,
+    auditor: &mut Auditor,
+) -> Result<(), Failure> {
+    let statement = if config.drop_duplicates {
+        &sql::preprocess::SORT_DISTINCT
+    } else {
+        &sql::preprocess::SORT_SURVIVORS
+    };
+    let mut events = Events {
+        writer: Writer::create(&io.output("events")?, &EVENTS).map_err(Failure::environment)?,
+        sessions: Sessions::new(config.session_gap_minutes),
+        progress: io.progress("writing events", auditor.n_rows()),
+    };
+    let (mut n_distinct, mut n_outside) = (0_u64, 0_u64);
+    let stream = engine.stream(statement, &[]).map_err(failed)?;
+    if config.k_core.kind == KCoreKind::None {
+        for batch in stream {
+            let batch = batch.map_err(failed)?;
+            n_distinct += batch.num_rows() as u64;
+            events.add(&batch)?;
+        }
+    } else {
+        // Sorting twice costs more than reading back what was sorted once.
+        let sorted = scratch.directory("sorted")?;
+        let mut writer = Writer::create(&sorted, &INTERACTIONS).map_err(Failure::environment)?;
+        let mut pairs = Pairs::default();
+        for batch in stream {
+            let batch = batch.map_err(failed)?;
+            pairs.add(&batch)?;
+            writer.write(&batch).map_err(Failure::environment)?;
+        }
+        n_distinct = writer.finish().map_err(Failure::environment)?;
+        let keep = k_core(&pairs.users, &pairs.items, config.k_core);
+        drop(pairs);
+        n_outside = keep.iter().map(|keep| u64::from(!keep)).sum();
+        add_kept(&mut events, &sorted, &keep)?;
     }
+    let n_sessions = events.sessions.n_sessions();
+    events.writer.finish().map_err(Failure::environment)?;
 
-    /// Marks the events of the k-core among those that are no duplicates; `None` keeps all.
-    fn core(&self) -> Result<Option<Vec<bool>>, Failure> {
-        if self.config.k_core.kind == KCoreKind::None {
-            return Ok(None);
-        }
-        let (mut user_numbers, mut item_numbers) = (Numbers::default(), Numbers::default());
-        let (mut users, mut items) = (Vec::new(), Vec::new());
-        for batch in self.stream()? {
-            let columns = Columns::of(&batch.map_err(Failure::data)?)?;
-            for row in 0..columns.sample_id.len() {
-                if !self.is_duplicate(&columns, row) {
-                    users.push(user_numbers.of(columns.user_id.value(row)));
-                    items.push(item_numbers.of(columns.item_id.value(row)));
-                }
-            }
-        }
-        Ok(Some(k_core(&users, &items, self.config.k_core)))
+    let n_duplicates = auditor.n_rows().saturating_sub(n_distinct);
+    audit(config, auditor, n_duplicates, n_outside, n_sessions);
+    Ok(())
+}
+
+/// Adds the sorted rows that are marked, one mark per row.
+fn add_kept(events: &mut Events, sorted: &Path, keep: &[bool]) -> Result<(), Failure> {
+    let mut start = 0;
+    for batch in tables::batches(sorted, &INTERACTIONS).map_err(Failure::environment)? {
+        let batch = batch.map_err(Failure::environment)?;
+        let end = start + batch.num_rows();
+        let mask = BooleanArray::from(keep[start..end].to_vec());
+        events.add(&filter_record_batch(&batch, &mask).map_err(Failure::bug)?)?;
+        start = end;
     }
+    Ok(())
+}
 
-    /// Writes the table `events` and audits what is dropped on the way.
-    pub(crate) fn write(&self, io: &Io, auditor: &mut Auditor) -> Result<(), Failure> {
-        let core = self.core()?;
-        let mut progress = io.progress("writing events", auditor.n_rows());
-        let mut writer = RowWriter::create(&io.output("events")?).map_err(Failure::environment)?;
-        let mut sessions = Sessions::new(self.config.session_gap_minutes);
-        let (mut n_duplicates, mut n_outside, mut event) = (0_u64, 0_u64, 0_usize);
-        for batch in self.stream()? {
-            let columns = Columns::of(&batch.map_err(Failure::data)?)?;
-            for row in 0..columns.sample_id.len() {
-                progress.advance(1);
-                if self.is_duplicate(&columns, row) {
-                    n_duplicates += 1;
-                    continue;
-                }
-                let is_in_core = core.as_ref().is_none_or(|keep| keep[event]);
-                event += 1;
-                if !is_in_core {
-                    n_outside += 1;
-                    continue;
-                }
-                let row = clean_event(&columns, row, &mut sessions)?;
-                writer.push(row).map_err(Failure::environment)?;
-            }
-        }
-        writer.finish().map_err(Failure::environment)?;
-        if self.config.drop_duplicates {
-            auditor.step(
-                "drop_duplicates",
-                n_duplicates,
-                false,
-                "Equal in user, item, event, instant, value, price and session; the first stays.",
-            );
-        }
-        let k = self.config.k_core;
-        let (name, how) = match k.kind {
-            KCoreKind::None => return Ok(()),
-            KCoreKind::SinglePass => ("k_core.single_pass", "counted and filtered once"),
-            KCoreKind::Iterative => ("k_core.iterative", "repeated until nothing changes"),
-        };
+fn audit(
+    config: &Config,
+    auditor: &mut Auditor,
+    n_duplicates: u64,
+    n_outside: u64,
+    n_sessions: u64,
+) {
+    if config.drop_duplicates {
         auditor.step(
+            "drop_duplicates",
+            n_duplicates,
+            false,
+            "Equal in user, item, event, instant, value, price and session: the first stays. Records without an instant differ by their position.",
+        );
+    } else {
+        auditor.off("drop_duplicates");
+    }
+    let k = config.k_core;
+    let how = match k.kind {
+        KCoreKind::None => None,
+        KCoreKind::SinglePass => Some(("k_core.single_pass", "counted once and filtered once")),
+        KCoreKind::Iterative => Some(("k_core.iterative", "repeated until nothing changes")),
+    };
+    match how {
+        None => auditor.off("k_core"),
+        Some((name, how)) => auditor.step(
             name,
             n_outside,
             true,
@@ -194,48 +193,12 @@ impl Survivors<'_> {
                 "Users with at least {} events and items with at least {}, {how}; counted over the whole log, test part included.",
                 k.users, k.items
             ),
-        );
-        Ok(())
+        ),
     }
-}
-
-fn clean_event(
-    columns: &Columns,
-    row: usize,
-    sessions: &mut Sessions,
-) -> Result<CleanEvent, Failure> {
-    let user_id = columns.user_id.value(row);
-    let at = columns
-        .occurred_at
-        .is_valid(row)
-        .then(|| columns.occurred_at.value(row));
-    let session_id = columns
-        .session_id
-        .is_valid(row)
-        .then(|| columns.session_id.value(row));
-    let event: Event = columns.event.value(row).parse().map_err(Failure::data)?;
-    Ok(CleanEvent {
-        sample_id: columns.sample_id.value(row),
-        user_id: user_id.to_owned(),
-        item_id: columns.item_id.value(row).to_owned(),
-        event,
-        occurred_at: at.map(Instant),
-        session: sessions.next(user_id, at, session_id),
-        value: columns
-            .value
-            .is_valid(row)
-            .then(|| columns.value.value(row)),
-        price_e4: columns
-            .price_e4
-            .is_valid(row)
-            .then(|| columns.price_e4.value(row)),
-        query_id: columns
-            .query_id
-            .is_valid(row)
-            .then(|| columns.query_id.value(row).to_owned()),
-        shown_rank: columns
-            .shown_rank
-            .is_valid(row)
-            .then(|| columns.shown_rank.value(row)),
-    })
+    let cut = match config.session_gap_minutes {
+        0 => "the log's own".to_owned(),
+        minutes => format!("cut at gaps of more than {minutes} minutes"),
+    };
+    let note = format!("{n_sessions} sessions, {cut}.");
+    auditor.step("sessions", 0, false, &note);
 }

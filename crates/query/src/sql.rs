@@ -2,93 +2,167 @@
 
 /// Statements of `preprocess`.
 pub mod preprocess {
-    /// Interactions with the first step that refuses them. Parameters: `earliest` and `latest`
-    /// instants, `positive_value`, `positive_price`. Reads `interactions`, `kept_events`,
-    /// `excluded_items`, `taken_back`.
-    pub const LABELLED: &str = include_str!("../sql/preprocess/labelled.sql");
-    /// Purchases that a later cancellation takes back. Reads `interactions`.
-    pub const TAKEN_BACK: &str = include_str!("../sql/preprocess/taken_back.sql");
-    /// Rows refused by each step. Reads `labelled`.
-    pub const REFUSALS: &str = include_str!("../sql/preprocess/refusals.sql");
-    /// Rows that no step refused, in sequence order. Reads `labelled`.
-    pub const SURVIVORS: &str = include_str!("../sql/preprocess/survivors.sql");
-}
-
-#[cfg(test)]
-mod tests {
-    use arrow::array::RecordBatch;
-    use arrow::datatypes::{DataType, Field, Schema};
     use std::sync::Arc;
 
-    use super::preprocess;
-    use crate::{Engine, Parameter};
+    use arrow::datatypes::{DataType, Field, Schema};
 
-    fn columns(engine: &Engine, statement: &str) -> Vec<(String, DataType)> {
-        let stream = engine.stream(statement, "plan").unwrap();
-        stream
-            .schema()
-            .fields()
-            .iter()
-            .map(|field| (field.name().clone(), field.data_type().clone()))
-            .collect()
-    }
+    use crate::statement::{Joins, Parameter, Relation, Statement, columns};
 
-    #[test]
-    fn every_statement_plans_against_empty_tables() {
-        let engine = Engine::new(1).unwrap();
-        let schema = tables::INTERACTIONS.schema();
-        engine
-            .register_batches(
-                "interactions",
-                schema.clone(),
-                vec![RecordBatch::new_empty(schema)],
-            )
-            .unwrap();
-        for (name, column, kind) in [
-            ("kept_events", "event", DataType::Utf8),
-            ("excluded_items", "item_id", DataType::Utf8),
-            ("taken_back", "sample_id", DataType::UInt64),
-        ] {
-            let schema = Arc::new(Schema::new(vec![Field::new(column, kind, false)]));
-            engine.register_batches(name, schema, vec![]).unwrap();
-        }
-        assert_eq!(
-            columns(&engine, preprocess::TAKEN_BACK),
-            [("sample_id".to_owned(), DataType::UInt64)]
-        );
-        let parameters = [
+    /// The raw log.
+    pub static INTERACTIONS: Relation = Relation {
+        name: "interactions",
+        schema: || tables::INTERACTIONS.schema(),
+    };
+
+    /// Words of the events that are kept, each once.
+    pub static KEPT_EVENTS: Relation = Relation {
+        name: "kept_events",
+        schema: || columns(&[("event", DataType::Utf8, false)]),
+    };
+
+    /// Items that are no goods, each once.
+    pub static EXCLUDED_ITEMS: Relation = Relation {
+        name: "excluded_items",
+        schema: || columns(&[("item_id", DataType::Utf8, false)]),
+    };
+
+    /// Purchases that are dropped with their cancellation, each once.
+    pub static TAKEN_BACK: Relation = Relation {
+        name: "taken_back",
+        schema: || columns(&[("sample_id", DataType::UInt64, false)]),
+    };
+
+    /// Rows and instants of the raw log, in one row.
+    pub static EXTENT: Relation = Relation {
+        name: "extent",
+        schema: || {
+            columns(&[
+                ("n_rows", DataType::Int64, false),
+                ("n_instants", DataType::Int64, false),
+            ])
+        },
+    };
+
+    /// Purchases and cancellations of those who cancelled.
+    pub static CANCELLED: Relation = Relation {
+        name: "cancelled",
+        schema: || {
+            let interactions = tables::INTERACTIONS.schema();
+            let names = ["sample_id", "user_id", "item_id", "event", "value"];
+            let fields = names
+                .iter()
+                .filter_map(|name| interactions.field_with_name(name).ok().cloned());
+            Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+        },
+    };
+
+    /// The raw log, each row with the step that refuses it.
+    pub static LABELLED: Relation = Relation {
+        name: "labelled",
+        schema: || {
+            let mut fields = tables::INTERACTIONS.schema().fields().to_vec();
+            fields.push(Arc::new(Field::new("refused", DataType::Utf8, true)));
+            Arc::new(Schema::new(fields))
+        },
+    };
+
+    /// Rows refused by each step.
+    pub static REFUSALS: Relation = Relation {
+        name: "refusals",
+        schema: || {
+            columns(&[
+                ("step", DataType::Utf8, false),
+                ("n_rows", DataType::Int64, false),
+            ])
+        },
+    };
+
+    /// Rows that no step refused.
+    pub static SURVIVORS: Relation = Relation {
+        name: "survivors",
+        schema: || tables::INTERACTIONS.schema(),
+    };
+
+    /// How many rows, and how many of them with an instant.
+    pub static COUNT_EXTENT: Statement = Statement {
+        name: "preprocess/extent",
+        action: "count the log",
+        text: include_str!("../sql/preprocess/extent.sql"),
+        reads: &[&INTERACTIONS],
+        parameters: &[],
+        gives: &EXTENT,
+        joins: Joins::Hash,
+    };
+
+    /// What is needed to match cancellations with purchases.
+    pub static SELECT_CANCELLED: Statement = Statement {
+        name: "preprocess/cancelled",
+        action: "match cancellations with purchases",
+        text: include_str!("../sql/preprocess/cancelled.sql"),
+        reads: &[&INTERACTIONS],
+        parameters: &[],
+        gives: &CANCELLED,
+        joins: Joins::Sort,
+    };
+
+    /// The first step that refuses each row.
+    pub static LABEL: Statement = Statement {
+        name: "preprocess/labelled",
+        action: "label the log",
+        text: include_str!("../sql/preprocess/labelled.sql"),
+        reads: &[&INTERACTIONS, &KEPT_EVENTS, &EXCLUDED_ITEMS, &TAKEN_BACK],
+        parameters: &[
+            ("needs_instants", Parameter::Boolean(false)),
             ("earliest", Parameter::Instant(0)),
-            ("latest", Parameter::Instant(1)),
-            ("positive_value", Parameter::Boolean(true)),
-            ("positive_price", Parameter::Boolean(true)),
-        ];
-        engine
-            .register_view("labelled", preprocess::LABELLED, &parameters)
-            .unwrap();
-        assert_eq!(
-            columns(&engine, preprocess::REFUSALS),
-            [
-                ("step".to_owned(), DataType::Utf8),
-                ("n_rows".to_owned(), DataType::Int64)
-            ]
-        );
-        let survivors: Vec<String> = columns(&engine, preprocess::SURVIVORS)
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
-        assert_eq!(survivors.len(), 11);
-        assert_eq!(survivors[10], "copy");
-    }
+            ("latest", Parameter::Instant(0)),
+            ("positive_value", Parameter::Boolean(false)),
+            ("positive_price", Parameter::Boolean(false)),
+        ],
+        gives: &LABELLED,
+        // Three short lists beside the log.
+        joins: Joins::Hash,
+    };
 
-    #[test]
-    fn statements_that_reach_disk_are_totally_ordered() {
-        for statement in [
-            preprocess::TAKEN_BACK,
-            preprocess::REFUSALS,
-            preprocess::SURVIVORS,
-        ] {
-            assert!(statement.starts_with("-- One row per"));
-            assert!(statement.contains("\nORDER BY"));
-        }
-    }
+    /// How many rows each step refuses.
+    pub static COUNT_REFUSALS: Statement = Statement {
+        name: "preprocess/refusals",
+        action: "count refused rows",
+        text: include_str!("../sql/preprocess/refusals.sql"),
+        reads: &[&LABELLED],
+        parameters: &[],
+        gives: &REFUSALS,
+        joins: Joins::Hash,
+    };
+
+    /// The rows that no step refused, in sequence order.
+    pub static SORT_SURVIVORS: Statement = Statement {
+        name: "preprocess/survivors",
+        action: "sort the events",
+        text: include_str!("../sql/preprocess/survivors.sql"),
+        reads: &[&LABELLED],
+        parameters: &[],
+        gives: &SURVIVORS,
+        joins: Joins::Hash,
+    };
+
+    /// The same without exact duplicates.
+    pub static SORT_DISTINCT: Statement = Statement {
+        name: "preprocess/distinct",
+        action: "drop duplicates and sort the events",
+        text: include_str!("../sql/preprocess/distinct.sql"),
+        reads: &[&LABELLED],
+        parameters: &[],
+        gives: &SURVIVORS,
+        joins: Joins::Hash,
+    };
 }
+
+/// All statements.
+pub static STATEMENTS: &[&crate::Statement] = &[
+    &preprocess::COUNT_EXTENT,
+    &preprocess::SELECT_CANCELLED,
+    &preprocess::LABEL,
+    &preprocess::COUNT_REFUSALS,
+    &preprocess::SORT_SURVIVORS,
+    &preprocess::SORT_DISTINCT,
+];

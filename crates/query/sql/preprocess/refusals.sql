@@ -1,4 +1,4 @@
--- One row per cleaning step that refused something: its name and how many rows it refused.
+-- One row per cleaning step that refused something, and one named `kept`: how many rows.
 SELECT
   coalesce(refused, 'kept') AS step,
   count(*) AS n_rows

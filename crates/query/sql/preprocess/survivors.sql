@@ -1,6 +1,7 @@
--- One row per interaction that no step refused, in sequence order; `copy` counts equal records, from 1.
+-- One row per interaction that no step refused, in sequence order.
 SELECT
   sample_id,
+  line,
   user_id,
   item_id,
   event,
@@ -9,11 +10,7 @@ SELECT
   price_e4,
   session_id,
   query_id,
-  shown_rank,
-  row_number() OVER (
-    PARTITION BY user_id, item_id, event, occurred_at, value, price_e4, session_id
-    ORDER BY sample_id
-  ) AS copy
+  shown_rank
 FROM labelled
 WHERE refused IS NULL
 ORDER BY octet_length(user_id), user_id, occurred_at, sample_id
