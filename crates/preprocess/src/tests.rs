@@ -336,7 +336,9 @@ fn a_log_of_which_nothing_is_left_names_the_step() {
 fn wrong_configurations_say_what_is_wrong() {
     for (config, what) in [
         ("events: [cancel]\n", "`events` cannot keep `cancel`"),
-        ("events: [veiw]\n", "veiw"),
+        ("events: [veiw]\n", "expected one of `view`"),
+        ("positive: [prise]\n", "did you mean `price`?"),
+        ("k_core: { kind: iterativ }\n", "did you mean `iterative`?"),
         (
             "instants: { from: '2020-01-02', to: '2020-01-01' }\n",
             "instants.from",
