@@ -242,7 +242,7 @@ impl Workshop<'_> {
     }
 
     /// Where a step's log lies: a path that needs no quoting.
-    fn log_path(&self, step: &Step) -> PathBuf {
+    pub fn log_path(&self, step: &Step) -> PathBuf {
         let name: String = step
             .name()
             .chars()

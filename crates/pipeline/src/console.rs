@@ -1,7 +1,9 @@
 //! What people see: plain lines on standard output, and, on a terminal, a line for each running step.
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::fs::File;
+use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -57,6 +59,27 @@ pub fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
+/// The last line of a log, cut to what fits beside a name.
+fn last_line(log: &Path) -> Option<String> {
+    const TAIL_BYTES: u64 = 400;
+    const MAX_CHARACTERS: usize = 60;
+    let mut file = File::open(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))
+        .ok()?;
+    let mut bytes = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
+    Some(
+        line.trim()
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(MAX_CHARACTERS)
+            .collect(),
+    )
+}
+
 /// The running steps.
 pub struct Screen {
     bars: Option<MultiProgress>,
@@ -67,6 +90,7 @@ pub struct Screen {
 struct Running {
     index: usize,
     name: String,
+    log: PathBuf,
     started: Instant,
     bar: Option<ProgressBar>,
 }
@@ -81,8 +105,8 @@ impl Screen {
         }
     }
 
-    /// A step starts.
-    pub fn start(&mut self, index: usize, name: &str) {
+    /// A step starts; what it says goes to `log`.
+    pub fn start(&mut self, index: usize, name: &str, log: PathBuf) {
         let bar = self.bars.as_ref().map(|bars| {
             let bar = bars.add(ProgressBar::new_spinner());
             if let Ok(style) = ProgressStyle::with_template("  {spinner} {msg}  {elapsed}") {
@@ -95,6 +119,7 @@ impl Screen {
         self.running.push(Running {
             index,
             name: name.to_owned(),
+            log,
             started: Instant::now(),
             bar,
         });
@@ -128,8 +153,16 @@ impl Screen {
         }
     }
 
-    /// Says what runs, from time to time, where there is no terminal to show it.
+    /// Shows what running steps said last; where there is no terminal, says from time to time what
+    /// runs.
     pub fn sign_of_life(&mut self) {
+        for running in &self.running {
+            if let Some(bar) = &running.bar
+                && let Some(said) = last_line(&running.log)
+            {
+                bar.set_message(format!("{}  {said}", running.name));
+            }
+        }
         if self.bars.is_some() || Instant::now() < self.next_sign {
             return;
         }
@@ -160,6 +193,15 @@ impl Default for Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_line_of_a_log_is_found_behind_a_long_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        assert_eq!(last_line(&log), None);
+        std::fs::write(&log, format!("{}\nfit: 12 of 50\n\n", "茶".repeat(500))).unwrap();
+        assert_eq!(last_line(&log).unwrap(), "fit: 12 of 50");
+    }
 
     #[test]
     fn amounts_are_short() {

@@ -124,7 +124,6 @@ fn plan_json(plan: &Plan, oracle: &Oracle<'_>) -> Json {
                     })
                 })
                 .collect();
-            let answer = oracle.answer(index);
             json!({
                 "name": step.name(),
                 "node": plan.pipeline.nodes[step.element.node].name,
@@ -135,7 +134,7 @@ fn plan_json(plan: &Plan, oracle: &Oracle<'_>) -> Json {
                 "inputs": inputs,
                 "outputs": step.outputs(),
                 "not_applicable": step.not_applicable(),
-                "state": answer.state,
+                "state": oracle.state(index),
             })
         })
         .collect();
@@ -152,13 +151,12 @@ pub fn status(plan: &Plan, oracle: &Oracle<'_>, is_json: bool) {
     if is_json {
         let nodes: Vec<Json> = (0..plan.steps.len())
             .map(|index| {
-                let answer = oracle.answer(index);
                 let outputs = oracle.done()[index]
                     .as_ref()
                     .map(|outputs| &outputs.produced);
                 json!({
-                    "name": answer.name,
-                    "state": answer.state,
+                    "name": plan.steps[index].name(),
+                    "state": oracle.state(index),
                     "word": oracle.word(index),
                     "outputs": outputs,
                 })
@@ -196,7 +194,11 @@ pub fn why(oracle: &Oracle<'_>, steps: &BTreeSet<usize>, is_json: bool) {
             "up to date" => "is up to date; it last ran because".to_owned(),
             "stale" => "would run because".to_owned(),
             "waiting" => "waits for what it reads".to_owned(),
-            "never ran" => "never ran".to_owned(),
+            "never ran" if answer.reasons.is_empty() => "never ran".to_owned(),
+            "never ran" if oracle.waits(answer.index) => {
+                "never ran, and waits for what it reads".to_owned()
+            }
+            "never ran" => "never ran; the nearest past run of its stage differs in".to_owned(),
             "not applicable" => "is not applicable because".to_owned(),
             other => format!("is {other}"),
         };

@@ -225,7 +225,8 @@ impl<'a> Run<'a> {
             let because = why::short(&self.journal, self.resolver, self.plan, index, key);
             self.journal.because(index, because);
         }
-        self.screen.start(index, step.name());
+        self.screen
+            .start(index, step.name(), self.workshop.log_path(step));
         let order = Order {
             index,
             key,

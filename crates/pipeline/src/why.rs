@@ -25,6 +25,9 @@ pub struct Reason {
 /// What `why` says of one step.
 #[derive(Clone, Debug, Serialize)]
 pub struct Answer {
+    /// Index of the step.
+    #[serde(skip)]
+    pub index: usize,
     /// Stable name.
     pub name: String,
     /// `up to date`, `stale`, `waiting`, `never ran`, `unreadable` or `not applicable`.
@@ -85,52 +88,59 @@ impl<'a> Oracle<'a> {
         &self.done
     }
 
+    /// The state of one step in a word or two.
+    pub fn state(&self, index: usize) -> &'static str {
+        let is_known = || {
+            let name = self.plan.steps[index].name();
+            self.past.knowing(name).is_some()
+        };
+        match &self.states[index] {
+            State::UpToDate(_) => "up to date",
+            State::NotApplicable => "not applicable",
+            State::Unreadable(_) => "unreadable",
+            State::Stale(_, Some(_)) => "stale",
+            State::Stale(_, None) if is_known() => "stale",
+            State::Waiting if is_known() => "waiting",
+            State::Stale(_, None) | State::Waiting => "never ran",
+        }
+    }
+
+    /// Whether something that a step reads must be computed first.
+    pub fn waits(&self, index: usize) -> bool {
+        matches!(self.states[index], State::Waiting)
+    }
+
     /// What is to be said of one step.
     pub fn answer(&self, index: usize) -> Answer {
         let name = self.plan.steps[index].name();
-        let (state, reasons) = match &self.states[index] {
+        let reasons = match &self.states[index] {
             State::UpToDate(_) => {
                 let because = self.past.last_because(name).unwrap_or_default();
-                ("up to date", because.iter().map(Reason::leaf).collect())
+                because.iter().map(Reason::leaf).collect()
             }
             State::NotApplicable => {
                 let why = self.plan.steps[index].not_applicable().unwrap_or_default();
-                ("not applicable", vec![Reason::leaf(why)])
+                vec![Reason::leaf(why)]
             }
-            State::Unreadable(failure) => {
-                ("unreadable", vec![Reason::leaf(failure.message.clone())])
-            }
-            State::Waiting => ("waiting", self.waiting(index)),
-            State::Stale(..) => {
-                let reasons = self.stale(index, &mut BTreeSet::new());
-                let state = if reasons.is_empty() {
-                    "never ran"
-                } else {
-                    "stale"
-                };
-                (state, reasons)
-            }
+            State::Unreadable(failure) => vec![Reason::leaf(failure.message.clone())],
+            State::Waiting => self.waiting(index),
+            State::Stale(..) => self.stale(index, &mut BTreeSet::new()),
         };
         Answer {
+            index,
             name: name.to_owned(),
-            state,
+            state: self.state(index),
             reasons,
         }
     }
 
-    /// A word or two for a line of `status`.
+    /// A few words for a line of `status`.
     pub fn word(&self, index: usize) -> String {
-        let answer = self.answer(index);
-        match (answer.state, &self.states[index]) {
-            ("stale", State::Stale(key, gone)) => {
-                let what = if gone.is_some() {
-                    "artifact gone".to_owned()
-                } else {
-                    self.kinds_of_change(index, key)
-                };
-                format!("stale: {what}")
+        match (self.state(index), &self.states[index]) {
+            ("stale", State::Stale(_, Some(_))) => "stale: artifact gone".to_owned(),
+            ("stale", State::Stale(key, None)) => {
+                format!("stale: {}", self.kinds_of_change(index, key))
             }
-            ("waiting", _) if self.past.knowing(&answer.name).is_none() => "never ran".to_owned(),
             ("waiting", _) => "stale: input".to_owned(),
             ("unreadable", _) => "stale: raw file".to_owned(),
             (state, _) => state.to_owned(),
@@ -141,6 +151,9 @@ impl<'a> Oracle<'a> {
         let Some((differences, _)) = self.differences(index, key) else {
             return "record gone".to_owned();
         };
+        if differences.is_empty() {
+            return "record gone".to_owned();
+        }
         let mut kinds: Vec<&str> = Vec::new();
         for one in &differences {
             let kind = match one.path.split(['.', '[']).next() {
@@ -190,7 +203,7 @@ impl<'a> Oracle<'a> {
         let Some((differences, run)) = self.differences(index, key) else {
             return Vec::new();
         };
-        if differences.is_empty() {
+        if run.is_some() && differences.is_empty() {
             return vec![Reason::leaf("its record is gone from the store")];
         }
         differences

@@ -32,7 +32,7 @@ fn a_node_that_never_ran_says_so() {
     let bench = chain();
     assert_eq!(why(&bench, "raw"), "raw never ran\n");
     insta::assert_snapshot!(why(&bench, "all"), @r"
-    all waits for what it reads
+    all never ran, and waits for what it reads
       `raw` never ran
     ");
     insta::assert_snapshot!(bench.call(&["status", "p.yaml"]).out, @r"
@@ -41,6 +41,21 @@ fn a_node_that_never_ran_says_so() {
       all   never ran
     0 of 3 elements up to date
     ");
+}
+
+#[test]
+fn a_node_that_never_ran_is_compared_with_the_nearest_of_its_stage() {
+    let bench = chain();
+    bench.run().exits_with(0);
+    bench.edit(
+        "  loud:",
+        "  new: { stage: ./source, with: { word: mate, file: raw.txt } }\n  loud:",
+    );
+    insta::assert_snapshot!(why(&bench, "new"), @r"
+    new never ran; the nearest past run of its stage differs in
+      config.word: tea -> mate
+    ");
+    bench.call(&["status", "p.yaml"]).says(&["new   never ran"]);
 }
 
 #[test]
