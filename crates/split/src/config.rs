@@ -134,7 +134,8 @@ impl Config {
         let wrong = |message: String| Failure::new(Exit::Configuration, message);
         let total: f64 = self.parts.iter().sum();
         // Shares are written with few digits: anything near the rounding of a sum is meant.
-        if self.parts.iter().any(|part| !(*part > 0.0)) || (total - 1.0).abs() > 1e-9 {
+        if self.parts.iter().any(|part| part.is_nan() || *part <= 0.0) || (total - 1.0).abs() > 1e-9
+        {
             return Err(wrong(format!(
                 "`parts` must be three positive shares that sum to 1, not {:?}",
                 self.parts

@@ -15,7 +15,7 @@ mod requests;
 mod sequences;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 use stage::{Description, Failure, Input, Io, Offers, Output, PROTOCOL, Seed, Stage};
 use tables::{Instant, Item, Planted, RowWriter, Score, SequenceEvent, Suspect};
@@ -114,27 +114,27 @@ impl Stage for Split {
             planted.len(),
         ));
 
-        write(io.output("vocabulary")?, features.vocabulary)?;
-        write(io.output("item_features")?, features.items)?;
-        write(io.output("user_features")?, features.users)?;
-        write(io.output("catalogue")?, numbers.catalogue)?;
-        write(io.output("sequences")?, rows(&sequences, log.has_instants))?;
+        write(&io.output("vocabulary")?, features.vocabulary)?;
+        write(&io.output("item_features")?, features.items)?;
+        write(&io.output("user_features")?, features.users)?;
+        write(&io.output("catalogue")?, numbers.catalogue)?;
+        write(&io.output("sequences")?, rows(&sequences, log.has_instants))?;
         write(
-            io.output("samples")?,
+            &io.output("samples")?,
             requests::samples(&sequences, log.has_instants, &replaced),
         )?;
-        write(io.output("requests")?, requests)?;
-        write(io.output("oracle")?, oracle(&sequences, &planted))?;
-        write(io.output("planted")?, planted)?;
-        write(io.output("profile")?, profile)
+        write(&io.output("requests")?, requests)?;
+        write(&io.output("oracle")?, oracle(&sequences, &planted))?;
+        write(&io.output("planted")?, planted)?;
+        write(&io.output("profile")?, profile)
     }
 }
 
 fn write<R: tables::Row>(
-    directory: PathBuf,
+    directory: &Path,
     rows: impl IntoIterator<Item = R>,
 ) -> Result<(), Failure> {
-    let mut writer = RowWriter::create(&directory).map_err(Failure::environment)?;
+    let mut writer = RowWriter::create(directory).map_err(Failure::environment)?;
     for row in rows {
         writer.push(row).map_err(Failure::environment)?;
     }

@@ -75,14 +75,13 @@ impl Log {
                 return Err(unsorted(directory, &row));
             }
             let next = log.items.len();
-            let item = match numbers.get(&row.item_id) {
-                Some(item) => *item,
-                None => {
-                    let item = u32::try_from(next).map_err(Failure::data)?;
-                    numbers.insert(row.item_id.clone(), item);
-                    log.items.push(row.item_id);
-                    item
-                }
+            let item = if let Some(item) = numbers.get(&row.item_id) {
+                *item
+            } else {
+                let item = u32::try_from(next).map_err(Failure::data)?;
+                numbers.insert(row.item_id.clone(), item);
+                log.items.push(row.item_id);
+                item
             };
             log.item.push(item);
             log.at.push(at);

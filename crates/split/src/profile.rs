@@ -10,6 +10,25 @@ use crate::log::Log;
 use crate::parts::{LEAVE_ONE_OUT_EVENTS, Parts};
 use crate::sequences::Sequences;
 
+/// Collects figures in order.
+struct Profile(Vec<ProfileEntry>);
+
+impl Profile {
+    fn add(&mut self, name: &str, part: &str, value: f64, unit: &str, note: &str) {
+        self.0.push(ProfileEntry {
+            name: name.to_owned(),
+            part: part.to_owned(),
+            value,
+            unit: unit.to_owned(),
+            note: note.to_owned(),
+        });
+    }
+
+    fn count(&mut self, name: &str, part: &str, n: usize, unit: &str, note: &str) {
+        self.add(name, part, n as f64, unit, note);
+    }
+}
+
 /// Describes the split.
 pub(crate) fn profile(
     log: &Log,
@@ -19,169 +38,101 @@ pub(crate) fn profile(
     requests: &[Request],
     config: &Config,
 ) -> Vec<ProfileEntry> {
-    let mut entries = Vec::new();
-    let mut add = |name: &str, part: &str, value: f64, unit: &str, note: &str| {
-        entries.push(ProfileEntry {
-            name: name.to_owned(),
-            part: part.to_owned(),
-            value,
-            unit: unit.to_owned(),
-            note: note.to_owned(),
-        });
-    };
-    add(
-        "n_events",
-        "all",
-        log.len() as f64,
-        "rows",
-        "Cleaned events, all parts.",
-    );
-    add(
-        "n_users",
-        "all",
-        log.users.len() as f64,
-        "users",
-        "Users of the cleaned log.",
-    );
-    add(
-        "n_items",
-        "all",
-        log.items.len() as f64,
-        "items",
-        "Items of the cleaned log.",
-    );
-    add(
-        "n_vocabulary",
-        "training",
-        numbers.n_vocabulary as f64,
-        "items",
-        "Items of the training part: the vocabulary.",
-    );
+    let mut profile = Profile(Vec::new());
+    add_log(&mut profile, log, numbers);
     for part in Part::ALL {
-        let (mut users, mut items, mut n) = (0_u64, BTreeSet::new(), 0_u64);
-        for user in 0..log.users.len() {
-            let before = n;
-            for event in log.range(user).filter(|&event| parts.part[event] == *part) {
-                n += 1;
-                items.insert(log.item[event]);
-            }
-            users += u64::from(n > before);
-        }
-        let part = part.as_str();
-        add(
-            "n_events",
-            part,
-            n as f64,
-            "rows",
-            "Events of the part, before planting.",
-        );
-        add(
-            "n_users",
-            part,
-            users as f64,
-            "users",
-            "Users with an event in the part.",
-        );
-        add(
-            "n_items",
-            part,
-            items.len() as f64,
-            "items",
-            "Items with an event in the part.",
-        );
+        add_part(&mut profile, log, parts, *part);
     }
     if let Some((valuation, test)) = parts.cuts {
-        add(
-            "starts_at",
-            "valuation",
-            valuation.0 as f64,
-            "ms",
-            "First instant of the valuation part, milliseconds since 1970 UTC.",
-        );
-        add(
-            "starts_at",
-            "test",
-            test.0 as f64,
-            "ms",
-            "First instant of the test part, milliseconds since 1970 UTC.",
-        );
-    }
-    if log.has_instants {
-        let equal = equal_instants(log) as f64 / log.len() as f64;
-        add(
-            "equal_instant_frac",
-            "all",
-            equal,
-            "frac",
-            "Share of events that share user and instant with another: the order within them is the log's, and they do not predict each other.",
-        );
+        for (part, at) in [("valuation", valuation), ("test", test)] {
+            let note = "First instant of the part, in milliseconds since 1970 UTC.";
+            profile.add("starts_at", part, at.0 as f64, "ms", note);
+        }
     }
     if config.scheme == Scheme::LeaveOneOut {
-        let short = (0..log.users.len())
-            .filter(|&user| log.range(user).len() < LEAVE_ONE_OUT_EVENTS)
-            .count();
-        add(
-            "n_short_users",
-            "all",
-            short as f64,
-            "users",
-            "Users with fewer than 3 events: they train and get no request.",
-        );
-        add(
-            "leaks_future",
-            "all",
-            1.0,
-            "flag",
-            "Leave-one-out trains on events that are later than other users' test events.",
-        );
+        let users = 0..log.users.len();
+        let short = users.filter(|&user| log.range(user).len() < LEAVE_ONE_OUT_EVENTS);
+        let note = "Users with fewer than 3 events: they train and get no request.";
+        profile.count("n_short_users", "all", short.count(), "users", note);
+        let note = "Leave-one-out trains on events that are later than other users' test events.";
+        profile.count("leaks_future", "all", 1, "flag", note);
     }
     for part in [Part::ValuationFit, Part::ValuationTune, Part::Test] {
         let figures = Figures::of(part, requests, numbers, sequences);
-        let part = part.as_str();
-        add(
-            "n_requests",
-            part,
-            figures.n as f64,
-            "requests",
-            "Users with a relevant item in the part.",
-        );
-        add(
-            "n_relevant",
-            part,
-            figures.relevant as f64,
-            "items",
-            "Relevant items over all requests.",
-        );
-        add(
-            "repeat_frac",
-            part,
-            figures.repeats as f64 / figures.relevant.max(1) as f64,
-            "frac",
-            "Share of relevant items that are in the user's history already.",
-        );
-        add(
-            "n_cold_users",
-            part,
-            figures.cold_users as f64,
-            "requests",
-            "Requests without a history: served by popularity.",
-        );
-        add(
-            "n_cold_relevant",
-            part,
-            figures.cold as f64,
-            "items",
-            "Relevant items first seen after the request's instant: always a miss.",
-        );
-        add(
-            "n_untrained_relevant",
-            part,
-            figures.untrained as f64,
-            "items",
-            "Relevant items without training events.",
-        );
+        figures.add_to(&mut profile, part.as_str());
     }
-    entries
+    profile.0
+}
+
+fn add_log(profile: &mut Profile, log: &Log, numbers: &Numbers) {
+    profile.count(
+        "n_events",
+        "all",
+        log.len(),
+        "rows",
+        "Cleaned events, all parts.",
+    );
+    profile.count(
+        "n_users",
+        "all",
+        log.users.len(),
+        "users",
+        "Users of the cleaned log.",
+    );
+    profile.count(
+        "n_items",
+        "all",
+        log.items.len(),
+        "items",
+        "Items of the cleaned log.",
+    );
+    let note = "Items of the training part: the vocabulary.";
+    profile.count(
+        "n_vocabulary",
+        "training",
+        numbers.n_vocabulary,
+        "items",
+        note,
+    );
+    if log.has_instants {
+        let equal = equal_instants(log) as f64 / log.len() as f64;
+        let note = "Share of events that share user and instant with another: the order within them is the log's, and they do not predict each other.";
+        profile.add("equal_instant_frac", "all", equal, "frac", note);
+    }
+}
+
+fn add_part(profile: &mut Profile, log: &Log, parts: &Parts, part: Part) {
+    let (mut n_users, mut items, mut n) = (0, BTreeSet::new(), 0);
+    for user in 0..log.users.len() {
+        let before = n;
+        for event in log.range(user).filter(|&event| parts.part[event] == part) {
+            n += 1;
+            items.insert(log.item[event]);
+        }
+        n_users += usize::from(n > before);
+    }
+    let part = part.as_str();
+    profile.count(
+        "n_events",
+        part,
+        n,
+        "rows",
+        "Events of the part, before planting.",
+    );
+    profile.count(
+        "n_users",
+        part,
+        n_users,
+        "users",
+        "Users with an event in the part.",
+    );
+    profile.count(
+        "n_items",
+        part,
+        items.len(),
+        "items",
+        "Items with an event in the part.",
+    );
 }
 
 /// Events with the same user and instant as another event.
@@ -229,5 +180,21 @@ impl Figures {
             }
         }
         figures
+    }
+
+    fn add_to(&self, profile: &mut Profile, part: &str) {
+        let note = "Users with a relevant item in the part.";
+        profile.count("n_requests", part, self.n, "requests", note);
+        let note = "Relevant items over all requests.";
+        profile.count("n_relevant", part, self.relevant, "items", note);
+        let repeats = self.repeats as f64 / self.relevant.max(1) as f64;
+        let note = "Share of relevant items that are in the user's history already.";
+        profile.add("repeat_frac", part, repeats, "frac", note);
+        let note = "Requests without a history: served by popularity.";
+        profile.count("n_cold_users", part, self.cold_users, "requests", note);
+        let note = "Relevant items first seen after the request's instant: always a miss.";
+        profile.count("n_cold_relevant", part, self.cold, "items", note);
+        let note = "Relevant items without training events.";
+        profile.count("n_untrained_relevant", part, self.untrained, "items", note);
     }
 }

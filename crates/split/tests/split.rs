@@ -1,5 +1,10 @@
 //! Small logs with every sample, history and request worked out by hand, and what planting promises.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a fixture that fails is a test that fails"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -332,6 +337,11 @@ fn log(n: u64) -> Vec<CleanEvent> {
         .collect()
 }
 
+/// Whether `found` is a share of `n`, rounded to the nearest whole.
+fn is_share(found: usize, rate: f64, n: usize) -> bool {
+    (found as f64 - rate * n as f64).abs() <= 0.5
+}
+
 #[test]
 fn label_noise_hits_exactly_its_share_with_items_never_touched() {
     let clean = run(log(600), "seed: 5\n");
@@ -339,7 +349,7 @@ fn label_noise_hits_exactly_its_share_with_items_never_touched() {
     let planted = noisy.rows::<Planted>("planted");
     let before = clean.rows::<Sample>("samples");
     let after = noisy.rows::<Sample>("samples");
-    assert_eq!(planted.len(), (0.3 * before.len() as f64).round() as usize);
+    assert!(is_share(planted.len(), 0.3, before.len()));
     let by_id: BTreeMap<u64, &Planted> = planted.iter().map(|row| (row.sample_id, row)).collect();
     let mut touched: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
     for row in &before {
@@ -379,13 +389,13 @@ fn event_noise_inserts_exactly_its_share_into_training_alone() {
     let config = "seed: 5\nplant: { event_noise: { bots: 0.1, bursts: 0.05, accidents: 0.02 } }\n";
     let clean = run(log(600), "seed: 5\n");
     let noisy = run(log(600), config);
-    let n = clean.rows::<Sample>("samples").len() as f64;
+    let n = clean.rows::<Sample>("samples").len();
     let planted = noisy.rows::<Planted>("planted");
     for (kind, rate) in [("bot", 0.1), ("burst", 0.05), ("accident", 0.02)] {
         let found = planted
             .iter()
             .filter(|row| row.kind == format!("event_noise.{kind}"));
-        assert_eq!(found.count(), (rate * n).round() as usize, "{kind}");
+        assert!(is_share(found.count(), rate, n), "{kind}");
     }
     let sequences = noisy.rows::<SequenceEvent>("sequences");
     for row in &sequences {
@@ -394,11 +404,7 @@ fn event_noise_inserts_exactly_its_share_into_training_alone() {
         }
     }
     let n_samples = noisy.rows::<Sample>("samples").len();
-    assert_eq!(
-        n_samples,
-        n as usize + planted.len(),
-        "each insertion is a sample"
-    );
+    assert_eq!(n_samples, n + planted.len(), "each insertion is a sample");
     // Sequences stay sorted, and genuine events keep their order.
     for pair in sequences
         .windows(2)
