@@ -1,13 +1,14 @@
 //! The stage `preprocess`: raw interactions to cleaned events in sequence order, with an audit of
 //! the rows in and out of every step.
 //!
-//! Which rows are refused, duplicates and the total order are SQL; which purchase a cancellation
+//! Which rows are refused and the total order are SQL; duplicates, which purchase a cancellation
 //! takes back, the k-core and sessions are loops over sorted streams. Memory is bounded but for the
 //! k-core, which holds two numbers per event.
 
 mod audit;
 mod cancellations;
 mod config;
+mod duplicates;
 mod k_core;
 mod register;
 mod sessions;

@@ -9,7 +9,7 @@ pub(crate) struct Sessions {
     last_at: Option<i64>,
     current: u32,
     own: BTreeMap<String, u32>,
-    n_sessions: u64,
+    n_opened: u64,
 }
 
 impl Sessions {
@@ -21,7 +21,7 @@ impl Sessions {
             last_at: None,
             current: 0,
             own: BTreeMap::new(),
-            n_sessions: 0,
+            n_opened: 0,
         }
     }
 
@@ -42,7 +42,7 @@ impl Sessions {
             _ => false,
         };
         self.current += u32::from(is_after_gap);
-        self.n_sessions += u64::from(is_new_user || is_after_gap);
+        self.n_opened += u64::from(is_new_user || is_after_gap);
         self.last_at = at.or(self.last_at);
         self.current
     }
@@ -55,13 +55,13 @@ impl Sessions {
         }
         let session = u32::try_from(self.own.len()).unwrap_or(u32::MAX);
         self.own.insert(session_id.to_owned(), session);
-        self.n_sessions += 1;
+        self.n_opened += 1;
         session
     }
 
     /// Sessions so far, over all users.
-    pub(crate) fn n_sessions(&self) -> u64 {
-        self.n_sessions
+    pub(crate) fn n_opened(&self) -> u64 {
+        self.n_opened
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
             .map(|(user, at)| sessions.next(user, Some(at * minute), None))
             .collect();
         assert_eq!(numbers, [0, 0, 1, 1, 0]);
-        assert_eq!(sessions.n_sessions(), 3);
+        assert_eq!(sessions.n_opened(), 3);
     }
 
     #[test]
@@ -91,7 +91,7 @@ mod tests {
             .map(|(user, id)| sessions.next(user, None, Some(id)))
             .collect();
         assert_eq!(numbers, [0, 1, 0, 0]);
-        assert_eq!(sessions.n_sessions(), 3);
+        assert_eq!(sessions.n_opened(), 3);
     }
 
     #[test]
@@ -99,6 +99,6 @@ mod tests {
         let mut sessions = Sessions::new(30);
         assert_eq!(sessions.next("a", None, Some("x")), 0);
         assert_eq!(sessions.next("a", None, Some("y")), 0);
-        assert_eq!(sessions.n_sessions(), 1);
+        assert_eq!(sessions.n_opened(), 1);
     }
 }

@@ -13,12 +13,13 @@ use tables::{EVENTS, INTERACTIONS, Writer};
 
 use crate::audit::Auditor;
 use crate::config::{Config, KCoreKind};
+use crate::duplicates::Duplicates;
 use crate::k_core::k_core;
 use crate::sessions::Sessions;
 use crate::{failed, register::Scratch};
 
 /// Finds a column by name.
-fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, Failure> {
+pub(crate) fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, Failure> {
     batch
         .column_by_name(name)
         .ok_or_else(|| Failure::new(Exit::Bug, format!("a statement gave no column `{name}`")))
@@ -105,21 +106,26 @@ pub(crate) fn write_events(
     scratch: &Scratch,
     auditor: &mut Auditor,
 ) -> Result<(), Failure> {
-    let statement = if config.drop_duplicates {
-        &sql::preprocess::SORT_DISTINCT
-    } else {
-        &sql::preprocess::SORT_SURVIVORS
-    };
     let mut events = Events {
         writer: Writer::create(&io.output("events")?, &EVENTS).map_err(Failure::environment)?,
         sessions: Sessions::new(config.session_gap_minutes),
         progress: io.progress("writing events", auditor.n_rows()),
     };
     let (mut n_distinct, mut n_outside) = (0_u64, 0_u64);
-    let stream = engine.stream(statement, &[]).map_err(failed)?;
+    let mut duplicates = config.drop_duplicates.then(Duplicates::default);
+    let stream = engine
+        .stream(&sql::preprocess::SORT_SURVIVORS, &[])
+        .map_err(failed)?
+        .map(|batch| {
+            let batch = batch.map_err(failed)?;
+            match &mut duplicates {
+                None => Ok(batch),
+                Some(duplicates) => duplicates.drop(&batch),
+            }
+        });
     if config.k_core.kind == KCoreKind::None {
         for batch in stream {
-            let batch = batch.map_err(failed)?;
+            let batch = batch?;
             n_distinct += batch.num_rows() as u64;
             events.add(&batch)?;
         }
@@ -129,7 +135,7 @@ pub(crate) fn write_events(
         let mut writer = Writer::create(&sorted, &INTERACTIONS).map_err(Failure::environment)?;
         let mut pairs = Pairs::default();
         for batch in stream {
-            let batch = batch.map_err(failed)?;
+            let batch = batch?;
             pairs.add(&batch)?;
             writer.write(&batch).map_err(Failure::environment)?;
         }
@@ -139,7 +145,7 @@ pub(crate) fn write_events(
         n_outside = keep.iter().map(|keep| u64::from(!keep)).sum();
         add_kept(&mut events, &sorted, &keep)?;
     }
-    let n_sessions = events.sessions.n_sessions();
+    let n_sessions = events.sessions.n_opened();
     events.writer.finish().map_err(Failure::environment)?;
 
     let n_duplicates = auditor.n_rows().saturating_sub(n_distinct);

@@ -373,7 +373,7 @@ fn large(n: u64) -> Vec<Interaction> {
     (0..n)
         .map(|ordinal| {
             let mixed = (ordinal + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
-            let user = format!("{}", mixed % 997);
+            let user = format!("{}", mixed % 97);
             let item = format!("{}", (mixed >> 12) % 501);
             let minute = i64::try_from((mixed >> 22) % 300).unwrap();
             purchase(ordinal, &user, &item, minute)

@@ -8,7 +8,7 @@ use arrow::datatypes::UInt64Type;
 use tables::{Event, INTERACTIONS, Instant, Interaction, RowWriter, SampleId, Writer};
 
 use crate::sql::preprocess::{
-    EXCLUDED_ITEMS, INTERACTIONS as LOG, KEPT_EVENTS, LABEL, SORT_DISTINCT, TAKEN_BACK,
+    EXCLUDED_ITEMS, INTERACTIONS as LOG, KEPT_EVENTS, LABEL, SORT_SURVIVORS, TAKEN_BACK,
 };
 use crate::{Engine, Joins, Parameter, QueryErrorKind, Relation, Settings, Statement};
 
@@ -89,7 +89,7 @@ fn words(relation: &Relation, words: &[&str]) -> RecordBatch {
 }
 
 /// Identities of the events that `preprocess` would stream.
-fn distinct(log: &Path, settings: &Settings) -> Vec<u64> {
+fn survivors(log: &Path, settings: &Settings) -> Vec<u64> {
     let engine = Engine::new(settings).unwrap();
     engine.register(log, &INTERACTIONS).unwrap();
     let lists = [
@@ -109,7 +109,7 @@ fn distinct(log: &Path, settings: &Settings) -> Vec<u64> {
         ("positive_price", Parameter::Boolean(true)),
     ];
     engine.register_view(&LABEL, &parameters).unwrap();
-    let stream = engine.stream(&SORT_DISTINCT, &[]).unwrap();
+    let stream = engine.stream(&SORT_SURVIVORS, &[]).unwrap();
     stream
         .flat_map(|batch| {
             let batch = batch.unwrap();
@@ -120,22 +120,18 @@ fn distinct(log: &Path, settings: &Settings) -> Vec<u64> {
 }
 
 /// The same in plain Rust.
-fn distinct_by_hand(n: u64) -> Vec<u64> {
-    let mut kept: Vec<(u64, u64, u64, u64, u64)> = (0..n)
-        .map(|ordinal| {
-            let user = mixed(ordinal, 0) % (n / 20 + 1);
-            let (item, event) = (mixed(ordinal, 1) % 1_000, mixed(ordinal, 2) % 5);
-            (user, mixed(ordinal, 3) % 100, item, event, ordinal)
-        })
-        .filter(|&(user, minute, item, event, _)| {
-            user > 0 && minute > 0 && item != 7 && item != 70 && [0, 1, 4].contains(&event)
-        })
+fn survivors_by_hand(n: u64) -> Vec<u64> {
+    let user = |ordinal| mixed(ordinal, 0) % (n / 20 + 1);
+    let minute = |ordinal| mixed(ordinal, 3) % 100;
+    let mut kept: Vec<u64> = (0..n)
+        .filter(|&ordinal| user(ordinal) > 0 && minute(ordinal) > 0)
+        .filter(|&ordinal| ![7, 70].contains(&(mixed(ordinal, 1) % 1_000)))
+        .filter(|&ordinal| [0, 1, 4].contains(&(mixed(ordinal, 2) % 5)))
         .collect();
-    kept.sort_unstable();
-    kept.dedup_by_key(|&mut (user, minute, item, event, _)| (user, minute, item, event));
-    kept.sort_unstable_by_key(|&(user, minute, _, _, ordinal)| (user, minute, ordinal));
+    // Numbers in shortlex order are in numeric order.
+    kept.sort_by_key(|&ordinal| (user(ordinal), minute(ordinal), ordinal));
     kept.into_iter()
-        .map(|(.., ordinal)| SampleId::new(0, ordinal, 0).unwrap().0)
+        .map(|ordinal| SampleId::new(0, ordinal, 0).unwrap().0)
         .collect()
 }
 
@@ -145,7 +141,7 @@ fn cleaning_streams_the_same_rows_for_all_settings() {
     let n = 20_000;
     write_log(log.path(), n);
     let usual = Settings::new(2, scratch.path());
-    let reference = distinct_by_hand(n);
+    let reference = survivors_by_hand(n);
     for (threads, partitions, batch_rows) in [(2, 4, 8_192), (1, 1, 8_192), (2, 5, 333)] {
         let settings = Settings {
             threads,
@@ -153,7 +149,10 @@ fn cleaning_streams_the_same_rows_for_all_settings() {
             batch_rows,
             ..usual.clone()
         };
-        assert!(reference == distinct(log.path(), &settings), "{settings:?}");
+        assert!(
+            reference == survivors(log.path(), &settings),
+            "{settings:?}"
+        );
     }
 }
 

@@ -144,17 +144,6 @@ pub mod preprocess {
         gives: &SURVIVORS,
         joins: Joins::Hash,
     };
-
-    /// The same without exact duplicates.
-    pub static SORT_DISTINCT: Statement = Statement {
-        name: "preprocess/distinct",
-        action: "drop duplicates and sort the events",
-        text: include_str!("../sql/preprocess/distinct.sql"),
-        reads: &[&LABELLED],
-        parameters: &[],
-        gives: &SURVIVORS,
-        joins: Joins::Hash,
-    };
 }
 
 /// All statements.
@@ -164,5 +153,4 @@ pub static STATEMENTS: &[&crate::Statement] = &[
     &preprocess::LABEL,
     &preprocess::COUNT_REFUSALS,
     &preprocess::SORT_SURVIVORS,
-    &preprocess::SORT_DISTINCT,
 ];
