@@ -1,8 +1,13 @@
 //! Features of items and sequences; every fitted number comes from the training part.
+//!
+//! Inserted events are events: features count them, as any model would. The vocabulary counts the
+//! genuine ones.
 
 use std::collections::BTreeMap;
 
-use tables::{Instant, Item, ItemFeatures, Part, UserFeatures, VocabularyEntry};
+use tables::{
+    INSERTED_FILE, Instant, Item, ItemFeatures, Part, SampleId, UserFeatures, VocabularyEntry,
+};
 
 use crate::catalogue::Numbers;
 use crate::log::Log;
@@ -12,11 +17,13 @@ use crate::sequences::Sequences;
 const PRICE_UNIT: f64 = 10_000.0;
 
 /// Counts over the training events of the sequences.
+#[derive(Clone)]
 struct Counts {
     n_events: u64,
+    n_genuine: u64,
     price_sum: i128,
     n_prices: i64,
-    first_at: i64,
+    first_genuine_at: i64,
 }
 
 /// Mean and standard deviation of a sample; a deviation of 0 leaves nothing to scale.
@@ -74,8 +81,8 @@ impl Features {
             .map(|(entry, count)| VocabularyEntry {
                 item: entry.item,
                 item_id: entry.item_id.clone(),
-                n_events: count.n_events,
-                first_at: log.has_instants.then_some(Instant(count.first_at)),
+                n_events: count.n_genuine,
+                first_at: log.has_instants.then_some(Instant(count.first_genuine_at)),
             })
             .collect();
         let items = items(numbers, &counts, described);
@@ -89,21 +96,24 @@ impl Features {
 }
 
 fn count(sequences: &Sequences, n_vocabulary: usize) -> Vec<Counts> {
-    let mut counts: Vec<Counts> = (0..n_vocabulary)
-        .map(|_| Counts {
-            n_events: 0,
-            price_sum: 0,
-            n_prices: 0,
-            first_at: i64::MAX,
-        })
-        .collect();
+    let none = Counts {
+        n_events: 0,
+        n_genuine: 0,
+        price_sum: 0,
+        n_prices: 0,
+        first_genuine_at: i64::MAX,
+    };
+    let mut counts = vec![none; n_vocabulary];
     for event in 0..sequences.item.len() {
         if sequences.part[event] != Part::Training {
             continue;
         }
         if let Some(count) = counts.get_mut(sequences.item[event] as usize) {
             count.n_events += 1;
-            count.first_at = count.first_at.min(sequences.at[event]);
+            if SampleId(sequences.sample_id[event]).file() != INSERTED_FILE {
+                count.n_genuine += 1;
+                count.first_genuine_at = count.first_genuine_at.min(sequences.at[event]);
+            }
             if let Some(price) = sequences.price_e4[event] {
                 count.price_sum += i128::from(price);
                 count.n_prices += 1;

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use stage::{Description, Failure, Input, Io, Offers, Output, PROTOCOL, Seed, Stage};
-use tables::{Instant, Item, Planted, RowWriter, Score, SequenceEvent, Suspect};
+use tables::{Instant, Item, Part, Planted, RowWriter, Score, SequenceEvent, Suspect};
 
 pub use config::{Config, EventNoise, Instants, Plant, Scheme};
 
@@ -88,14 +88,14 @@ impl Stage for Split {
         let numbers = Numbers::of(&log, &parts);
         let seed = Seed::root(config.seed).child("plant");
         let (inserted, mut planted) =
-            plant::event_noise(&log, &parts, &numbers, &config.plant, config.scheme, seed);
+            plant::event_noise(&log, &parts, &numbers, config.plant.event_noise, seed)?;
         let sequences = Sequences::of(&log, &parts, &numbers, &inserted, config.scheme);
         let (replaced, mut relabelled) = plant::label_noise(
             &sequences,
             numbers.n_vocabulary,
             config.plant.label_noise,
             seed,
-        );
+        )?;
         planted.append(&mut relabelled);
         planted.sort_by_key(|row| row.sample_id);
         let requests = requests::requests(&log, &parts, &numbers, &sequences, config);
@@ -106,7 +106,7 @@ impl Stage for Split {
             sequences
                 .part
                 .iter()
-                .filter(|part| **part == tables::Part::Training)
+                .filter(|part| **part == Part::Training)
                 .count(),
             numbers.n_trained_sequences,
             numbers.catalogue.len(),
@@ -157,25 +157,27 @@ fn rows(sequences: &Sequences, has_instants: bool) -> impl Iterator<Item = Seque
     })
 }
 
-/// Scores that know the truth: planted -1, others 0; sorted by sample id.
-fn oracle(sequences: &Sequences, planted: &[Planted]) -> Vec<Score> {
-    let mut scores: Vec<Score> = (0..sequences.item.len())
-        .filter(|&event| sequences.part[event] == tables::Part::Training)
-        .map(|event| {
-            let sample_id = sequences.sample_id[event];
-            let is_planted = planted
-                .binary_search_by_key(&sample_id, |row| row.sample_id)
-                .is_ok();
-            Score {
-                method: "oracle".to_owned(),
-                sample_id,
-                score: Some(if is_planted { -1.0 } else { 0.0 }),
-                std_error: None,
-                n_updates: 0,
-                suspect: Suspect::Low,
-            }
-        })
+/// Scores that know the truth: planted -1, others 0; sorted by sample id, as `planted` is.
+fn oracle<'a>(
+    sequences: &Sequences,
+    planted: &'a [Planted],
+) -> impl Iterator<Item = Score> + use<'a> {
+    let events = sequences.sample_id.iter().zip(&sequences.part);
+    let mut ids: Vec<u64> = events
+        .filter(|(_, part)| **part == Part::Training)
+        .map(|(id, _)| *id)
         .collect();
-    scores.sort_unstable_by_key(|score| score.sample_id);
-    scores
+    ids.sort_unstable();
+    let mut planted = planted.iter().peekable();
+    ids.into_iter().map(move |sample_id| {
+        let is_planted = planted.next_if(|row| row.sample_id == sample_id).is_some();
+        Score {
+            method: "oracle".to_owned(),
+            sample_id,
+            score: Some(if is_planted { -1.0 } else { 0.0 }),
+            std_error: None,
+            n_updates: 0,
+            suspect: Suspect::Low,
+        }
+    })
 }

@@ -71,7 +71,13 @@ impl Log {
                 }
                 None => i64::try_from(log.len() - start).unwrap_or(i64::MAX),
             };
-            if log.len() > start && log.at.last().is_some_and(|last| *last > at) {
+            let last = log.at.last().copied().zip(log.sample_id.last().copied());
+            // Without instants the identities alone keep the order.
+            let this = (at, row.sample_id);
+            let falls = |last: (i64, u64)| {
+                last > this || (row.occurred_at.is_none() && last.1 > row.sample_id)
+            };
+            if log.len() > start && last.is_some_and(falls) {
                 return Err(unsorted(directory, &row));
             }
             let next = log.items.len();

@@ -102,12 +102,13 @@ fn add_log(profile: &mut Profile, log: &Log, numbers: &Numbers) {
 }
 
 fn add_part(profile: &mut Profile, log: &Log, parts: &Parts, part: Part) {
-    let (mut n_users, mut items, mut n) = (0, BTreeSet::new(), 0);
+    let (mut n_users, mut n) = (0, 0);
+    let mut has_item = vec![false; log.items.len()];
     for user in 0..log.users.len() {
         let before = n;
         for event in log.range(user).filter(|&event| parts.part[event] == part) {
             n += 1;
-            items.insert(log.item[event]);
+            has_item[log.item[event] as usize] = true;
         }
         n_users += usize::from(n > before);
     }
@@ -129,7 +130,7 @@ fn add_part(profile: &mut Profile, log: &Log, parts: &Parts, part: Part) {
     profile.count(
         "n_items",
         part,
-        items.len(),
+        has_item.iter().filter(|has| **has).count(),
         "items",
         "Items with an event in the part.",
     );

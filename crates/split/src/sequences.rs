@@ -18,7 +18,7 @@ pub(crate) struct Inserted {
     pub(crate) sequence: u32,
     /// Dense number of its item.
     pub(crate) item: u32,
-    /// Milliseconds UTC; that of the host where the log has no instants.
+    /// Milliseconds UTC; the position of the host where the log has no instants.
     pub(crate) at: i64,
     /// Its identity: file 255.
     pub(crate) sample_id: u64,
@@ -76,7 +76,7 @@ impl Sequences {
                 if scheme == Scheme::Random && parts.part[event] != Part::Training {
                     continue;
                 }
-                let key = order(log, scheme, user, event);
+                let key = order(log, user, event);
                 let item = numbers.item_of_raw[log.item[event] as usize];
                 rows.push((key, log.sample_id[event], event, item, log.at[event]));
             }
@@ -85,12 +85,8 @@ impl Sequences {
                 .iter()
                 .take_while(|row| row.sequence as usize == sequence)
             {
-                let key = if is_by_position(log, scheme) {
-                    order(log, scheme, user, row.host)
-                } else {
-                    row.at
-                };
-                rows.push((key, row.sample_id, row.host, row.item, row.at));
+                // Without instants it stands right after its host: its identity is the larger one.
+                rows.push((row.at, row.sample_id, row.host, row.item, row.at));
             }
             rows.sort_unstable_by_key(|row| (row.0, row.1));
             sequences.starts.push(sequences.item.len());
@@ -103,15 +99,11 @@ impl Sequences {
     fn append(&mut self, log: &Log, parts: &Parts, rows: &[(i64, u64, usize, u32, i64)]) {
         let start = self.item.len();
         for (position, &(_, sample_id, host, item, at)) in rows.iter().enumerate() {
-            let earlier = if log.has_instants {
-                // Instants do not fall along a sequence, so the equal ones are neighbours.
-                let mut earlier = position;
-                while earlier > 0 && self.at[start + earlier - 1] >= at {
-                    earlier -= 1;
-                }
-                earlier
-            } else {
-                position
+            // Instants do not fall along a sequence, so equal ones are neighbours and share a history.
+            let is_tied = log.has_instants && position > 0 && self.at[start + position - 1] == at;
+            let earlier = match self.history_end.last() {
+                Some(shared) if is_tied => *shared,
+                _ => u32::try_from(position).unwrap_or(u32::MAX),
             };
             self.item.push(item);
             self.at.push(at);
@@ -124,22 +116,17 @@ impl Sequences {
             } else {
                 None
             });
-            self.history_end
-                .push(u32::try_from(earlier).unwrap_or(u32::MAX));
+            self.history_end.push(earlier);
         }
     }
 }
 
-/// Whether events are ordered by their position in the log rather than by instant: without instants,
-/// and under leave-one-out, whose last two events must stay the last.
-fn is_by_position(log: &Log, scheme: Scheme) -> bool {
-    !log.has_instants || scheme == Scheme::LeaveOneOut
-}
-
-fn order(log: &Log, scheme: Scheme, user: usize, event: usize) -> i64 {
-    if is_by_position(log, scheme) {
-        i64::try_from(event - log.starts[user]).unwrap_or(i64::MAX)
-    } else {
+/// What events of a user are ordered by, before their identity: the instant, or the position in the
+/// log where it has no instants. Planting keeps inserted events before what is held out.
+fn order(log: &Log, user: usize, event: usize) -> i64 {
+    if log.has_instants {
         log.at[event]
+    } else {
+        i64::try_from(event - log.starts[user]).unwrap_or(i64::MAX)
     }
 }

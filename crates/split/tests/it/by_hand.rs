@@ -1,124 +1,16 @@
-//! Small logs with every sample, history and request worked out by hand, and what planting promises.
-
-#![expect(
-    clippy::unwrap_used,
-    reason = "a fixture that fails is a test that fails"
-)]
+//! Parts, histories, requests and numbers of logs that fit on a page.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use proptest::prelude::*;
 use split::{Config, Split};
-use stage::{Io, Label, Stage};
+use stage::Stage;
 use tables::{
-    CatalogueEntry, CleanEvent, Event, INSERTED_FILE, Instant, Item, Part, Planted, ProfileEntry,
-    Request, Row, Sample, SampleId, Score, SequenceEvent, VocabularyEntry, read_all, shortlex,
-    write_all,
+    CatalogueEntry, CleanEvent, Instant, ItemFeatures, Part, Request, SampleId, SequenceEvent,
+    UserFeatures, VocabularyEntry,
 };
 
-const DAY: i64 = 86_400_000;
-
-fn event(ordinal: u64, user: &str, item: &str, day: Option<i64>) -> CleanEvent {
-    CleanEvent {
-        sample_id: SampleId::new(0, ordinal, 0).unwrap().0,
-        user_id: user.to_owned(),
-        item_id: item.to_owned(),
-        event: Event::Purchase,
-        occurred_at: day.map(|day| Instant(day * DAY)),
-        session: 0,
-        value: None,
-        price_e4: None,
-        query_id: None,
-        shown_rank: None,
-    }
-}
-
-struct Outcome(tempfile::TempDir);
-
-impl Outcome {
-    fn rows<R: Row>(&self, role: &str) -> Vec<R> {
-        read_all(&self.0.path().join("out").join(role)).unwrap()
-    }
-
-    fn bytes(&self) -> BTreeMap<String, Vec<u8>> {
-        let roles = Split::description().outputs;
-        let file = |role: &str| if role == "oracle" { "scores" } else { role }.to_owned();
-        let roles = roles.iter().map(|output| output.role);
-        roles
-            .map(|role| {
-                let path = format!("out/{role}/{}.parquet", file(role));
-                (
-                    role.to_owned(),
-                    std::fs::read(self.0.path().join(path)).unwrap(),
-                )
-            })
-            .collect()
-    }
-
-    /// (item of the sample, length of its history) by ordinal.
-    fn samples(&self) -> BTreeMap<u64, (String, u32)> {
-        let names: Vec<String> = self
-            .rows::<CatalogueEntry>("catalogue")
-            .into_iter()
-            .map(|entry| entry.item_id)
-            .collect();
-        self.rows::<Sample>("samples")
-            .into_iter()
-            .map(|row| {
-                let ordinal = SampleId(row.sample_id).ordinal();
-                (ordinal, (names[row.item as usize].clone(), row.history_end))
-            })
-            .collect()
-    }
-
-    /// (part, user number, length of history, relevant items) in order.
-    fn requests(&self) -> Vec<(Part, u32, u32, Vec<String>)> {
-        let catalogue = self.rows::<CatalogueEntry>("catalogue");
-        self.rows::<Request>("requests")
-            .into_iter()
-            .map(|row| {
-                let relevant = row.relevant.iter();
-                let relevant = relevant.map(|item| catalogue[*item as usize].item_id.clone());
-                (row.part, row.sequence, row.history_end, relevant.collect())
-            })
-            .collect()
-    }
-
-    fn figure(&self, name: &str, part: &str) -> f64 {
-        let rows = self.rows::<ProfileEntry>("profile");
-        let row = rows.iter().find(|row| row.name == name && row.part == part);
-        row.unwrap().value
-    }
-}
-
-fn try_run(mut events: Vec<CleanEvent>, config: &str) -> Result<Outcome, stage::Failure> {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = |name: &str| {
-        let path = folder.path().join(name);
-        std::fs::create_dir(&path).unwrap();
-        path
-    };
-    events.sort_by(|a, b| {
-        shortlex(&a.user_id, &b.user_id)
-            .then(a.occurred_at.cmp(&b.occurred_at))
-            .then(a.sample_id.cmp(&b.sample_id))
-    });
-    write_all(&directory("events"), events).unwrap();
-    write_all::<Item>(&directory("items"), []).unwrap();
-    let config: Config = stage::yaml::parse(config, "test")?;
-    Split::check(&config, &stage::Offers::new())?;
-    let at = |name: &str| folder.path().join(name);
-    let io = Io::new(at("out"), Path::new("data"))
-        .with_input("events", Label::default(), at("events"))
-        .with_input("items", Label::default(), at("items"));
-    Split::run(&config, &io)?;
-    Ok(Outcome(folder))
-}
-
-fn run(events: Vec<CleanEvent>, config: &str) -> Outcome {
-    try_run(events, config).unwrap_or_else(|failure| panic!("{failure}"))
-}
+use crate::fixture::{DAY, event, run, try_run};
 
 /// User a: a basket of two, one more item, then valuation and test; user b: test alone.
 fn baskets() -> Vec<CleanEvent> {
@@ -323,122 +215,85 @@ fn the_description_lists_the_fields_of_the_configuration() {
     assert_eq!(fields, described);
 }
 
-fn log(n: u64) -> Vec<CleanEvent> {
-    (0..n)
-        .map(|n| {
-            let user = n * 7 % 23;
-            event(
-                n,
-                &format!("u{user}"),
-                &format!("i{}", (n * n + user) % 31),
-                Some((n / 10).cast_signed()),
-            )
-        })
-        .collect()
-}
-
-/// Whether `found` is a share of `n`, rounded to the nearest whole.
-fn is_share(found: usize, rate: f64, n: usize) -> bool {
-    (found as f64 - rate * n as f64).abs() <= 0.5
+/// Events of one instant share a history, however many they are.
+#[test]
+fn a_log_of_days_costs_no_more_than_its_events() {
+    let n = 100_000_u64;
+    let days = (0..n).map(|n| {
+        event(
+            n,
+            "a",
+            &format!("i{}", n % 97),
+            Some((n / 50_000).cast_signed()),
+        )
+    });
+    let mut events: Vec<CleanEvent> = days.collect();
+    events.push(event(n, "a", "x", Some(5)));
+    events.push(event(n + 1, "a", "x", Some(8)));
+    let samples = run(events, CUTS).samples();
+    assert_eq!(samples[&49_999].1, 0);
+    assert_eq!(samples[&50_000].1, 50_000);
+    assert_eq!(samples[&(n - 1)].1, 50_000);
 }
 
 #[test]
-fn label_noise_hits_exactly_its_share_with_items_never_touched() {
-    let clean = run(log(600), "seed: 5\n");
-    let noisy = run(log(600), "seed: 5\nplant: { label_noise: 0.3 }\n");
-    let planted = noisy.rows::<Planted>("planted");
-    let before = clean.rows::<Sample>("samples");
-    let after = noisy.rows::<Sample>("samples");
-    assert!(is_share(planted.len(), 0.3, before.len()));
-    let by_id: BTreeMap<u64, &Planted> = planted.iter().map(|row| (row.sample_id, row)).collect();
-    let mut touched: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
-    for row in &before {
-        touched.entry(row.sequence).or_default().insert(row.item);
+fn features_are_standardised_over_training_and_prices_are_means() {
+    let mut events = baskets();
+    for (event, price) in events.iter_mut().zip([10_000, 30_000, 20_000, 7]) {
+        event.price_e4 = Some(price);
     }
-    for (old, new) in before.iter().zip(&after) {
-        match by_id.get(&old.sample_id) {
-            None => assert_eq!(old, new),
-            Some(row) => {
-                assert_eq!(row.clean_item, Some(old.item));
-                assert!(!touched[&old.sequence].contains(&new.item));
-                assert_eq!(
-                    Sample {
-                        item: old.item,
-                        ..new.clone()
-                    },
-                    *old
-                );
-            }
-        }
+    let outcome = run(events, CUTS);
+    let items = outcome.rows::<ItemFeatures>("item_features");
+    // x: 1.0 and 2.0; y: 3.0. The price of z was paid after training.
+    let prices: Vec<Option<i64>> = items.iter().map(|item| item.price_e4).collect();
+    assert_eq!(prices, [Some(15_000), Some(30_000), None, None]);
+    // Two items: one standard deviation on either side of the mean.
+    for (item, (price_z, popularity_z)) in items.iter().zip([(-1.0, 1.0), (1.0, -1.0)]) {
+        assert!((item.price_z - price_z).abs() < 1e-12, "{item:?}");
+        assert!((item.popularity_z - popularity_z).abs() < 1e-12, "{item:?}");
     }
-    // Event stream, requests and features stay clean.
-    let (clean, noisy) = (clean.bytes(), noisy.bytes());
-    for role in [
-        "sequences",
-        "requests",
-        "vocabulary",
-        "item_features",
-        "profile",
-    ] {
-        assert_eq!(clean[role], noisy[role], "{role}");
-    }
+    assert!(items[2].price_z.abs() < 1e-12);
+    // ln 1 against the mean and deviation of ln 3 and ln 2.
+    let (high, low) = (libm::log(3.0), libm::log(2.0));
+    let never = -(high + low) / (high - low);
+    assert!((items[2].popularity_z - never).abs() < 1e-12);
+
+    let users = outcome.rows::<UserFeatures>("user_features");
+    assert_eq!((users[0].n_events, users[0].n_items), (3, 2));
+    assert!(users[0].in_training && !users[1].in_training);
+    assert!(users[0].price_z.abs() < 1e-12, "the mean of -1 and 1");
+    assert_eq!(users[1].n_events, 0);
 }
 
 #[test]
-fn event_noise_inserts_exactly_its_share_into_training_alone() {
-    let config = "seed: 5\nplant: { event_noise: { bots: 0.1, bursts: 0.05, accidents: 0.02 } }\n";
-    let clean = run(log(600), "seed: 5\n");
-    let noisy = run(log(600), config);
-    let n = clean.rows::<Sample>("samples").len();
-    let planted = noisy.rows::<Planted>("planted");
-    for (kind, rate) in [("bot", 0.1), ("burst", 0.05), ("accident", 0.02)] {
-        let found = planted
-            .iter()
-            .filter(|row| row.kind == format!("event_noise.{kind}"));
-        assert!(is_share(found.count(), rate, n), "{kind}");
+fn unsorted_events_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = |name: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        path
+    };
+    let unsorted = [
+        [event(0, "b", "x", Some(1)), event(1, "a", "x", Some(1))],
+        [event(0, "a", "x", Some(2)), event(1, "a", "x", Some(1))],
+        [event(1, "a", "x", Some(1)), event(0, "a", "x", Some(1))],
+        [event(1, "a", "x", None), event(0, "a", "x", None)],
+    ];
+    let items = directory("items");
+    tables::write_all::<tables::Item>(&items, []).unwrap();
+    for (number, events) in unsorted.into_iter().enumerate() {
+        let path = directory(&number.to_string());
+        tables::write_all(&path, events).unwrap();
+        let io = stage::Io::new(folder.path().join("out"), folder.path())
+            .with_input("events", stage::Label::default(), path)
+            .with_input("items", stage::Label::default(), &items);
+        let failure = Split::run(&Config::default(), &io).unwrap_err();
+        assert_eq!(failure.exit, stage::Exit::Data);
+        assert!(
+            failure.to_string().contains("not sorted"),
+            "{number}: {failure}"
+        );
     }
-    let sequences = noisy.rows::<SequenceEvent>("sequences");
-    for row in &sequences {
-        if SampleId(row.sample_id).file() == INSERTED_FILE {
-            assert_eq!(row.part, Part::Training);
-        }
-    }
-    let n_samples = noisy.rows::<Sample>("samples").len();
-    assert_eq!(n_samples, n + planted.len(), "each insertion is a sample");
-    // Sequences stay sorted, and genuine events keep their order.
-    for pair in sequences
-        .windows(2)
-        .filter(|pair| pair[0].sequence == pair[1].sequence)
-    {
-        assert!(pair[0].occurred_at <= pair[1].occurred_at);
-    }
-}
-
-#[test]
-fn the_oracle_knows_exactly_the_planted() {
-    let outcome = run(log(300), "plant: { label_noise: 0.2 }\n");
-    let scores = outcome.rows::<Score>("oracle");
-    let low: Vec<u64> = scores
-        .iter()
-        .filter(|row| row.score.is_some_and(|score| score < 0.0))
-        .map(|row| row.sample_id)
-        .collect();
-    let planted: Vec<u64> = outcome
-        .rows::<Planted>("planted")
-        .iter()
-        .map(|row| row.sample_id)
-        .collect();
-    assert_eq!(low, planted);
-    assert_eq!(scores.len(), outcome.rows::<Sample>("samples").len());
-}
-
-#[test]
-fn same_seed_gives_same_bytes_and_another_seed_other_noise() {
-    let config = "seed: 1\nplant: { label_noise: 0.2, event_noise: { bots: 0.05 } }\n";
-    let other = config.replace("seed: 1", "seed: 2");
-    let first = run(log(300), config).bytes();
-    assert_eq!(first, run(log(300), config).bytes());
-    assert_ne!(first["planted"], run(log(300), &other).bytes()["planted"]);
 }
 
 proptest! {
