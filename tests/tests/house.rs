@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("attribution", &["tensors", "seed"]),
     ("ingest", &["stage", "datasets", "tables"]),
     ("preprocess", &["stage", "query", "tables", "seed"]),
-    ("split", &["stage", "query", "tables", "seed"]),
+    ("split", &["stage", "tables", "seed"]),
     // Probes are matrices in files: who writes and who reads them knows their layout.
     (
         "train",

@@ -27,6 +27,7 @@ pub const KEY_FORMAT: u32 = 1;
 ///     executable: ContentHash::of(b"the bytes of the executable"),
 ///     config: serde_json::json!({ "method": { "name": "knn_shapley", "k": 5 }, "seed": 20 }),
 ///     inputs: BTreeMap::new(),
+///     absent: BTreeMap::new(),
 ///     files: BTreeMap::new(),
 ///     isa: None,
 /// };
@@ -47,11 +48,16 @@ pub struct Key {
     pub stage: String,
     /// BLAKE3 of its executable.
     pub executable: ContentHash,
-    /// The normalised configuration: defaults filled in, seed included if the stage uses one, and
-    /// without the fields that are in `files`. The order of keys does not matter.
+    /// The normalised configuration: defaults filled in, seed included if the stage uses one; of
+    /// the fields that are in `files` only the name of the file or folder, without where it lies.
+    /// The order of keys does not matter.
     pub config: Value,
     /// Inputs by role; those of a role in the order of their labels.
     pub inputs: BTreeMap<String, Vec<KeyInput>>,
+    /// What a role was told is not applicable, and why: reasons by label by role. Left out of the
+    /// printed key where it is empty.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub absent: BTreeMap<String, BTreeMap<String, String>>,
     /// Content of raw files and folders by configuration field.
     pub files: BTreeMap<String, ContentHash>,
     /// Instruction-set level of the kernels, for stages that compute with floats.
@@ -116,7 +122,7 @@ impl<'de> Deserialize<'de> for Source {
 impl Key {
     /// The key as JSON, with sorted keys at every depth.
     pub fn to_json(&self) -> Value {
-        canonical::sorted(&serde_json::json!({
+        let mut key = serde_json::json!({
             "format": self.format,
             "protocol": self.protocol,
             "stage": self.stage,
@@ -125,7 +131,11 @@ impl Key {
             "inputs": self.inputs,
             "files": self.files,
             "isa": self.isa,
-        }))
+        });
+        if !self.absent.is_empty() {
+            key["absent"] = serde_json::json!(self.absent);
+        }
+        canonical::sorted(&key)
     }
 
     /// Its name: BLAKE3 of its canonical JSON.
@@ -243,6 +253,14 @@ fn leaves_of(key: &Key) -> BTreeMap<String, Value> {
             leaves.insert(free, Value::from(input.source.to_string()));
         }
     }
+    for (role, reasons) in &key.absent {
+        for (label, reason) in reasons {
+            leaves.insert(
+                format!("absent.{role}[{label}]"),
+                Value::from(reason.as_str()),
+            );
+        }
+    }
     collect_leaves("config", &key.config, &mut leaves);
     leaves
 }
@@ -299,6 +317,7 @@ mod tests {
                     ],
                 ),
             ]),
+            absent: BTreeMap::new(),
             files: BTreeMap::from([("file".to_owned(), ContentHash::of(b"raw"))]),
             isa: Some("x86-64-v3".to_owned()),
         }

@@ -215,6 +215,11 @@ impl Workshop<'_> {
             threads.to_string(),
         ];
         arguments.extend_from_slice(inputs);
+        for absent in &step.absent {
+            let place = format!("{}[{}]", absent.role, absent.label);
+            arguments.push("--absent".to_owned());
+            arguments.push(format!("{place}={}", absent.reason));
+        }
         let path = &step.executable.path;
         let ended = self
             .groups

@@ -20,6 +20,9 @@ pub struct Input {
     /// Whether it takes several, labelled.
     #[serde(default)]
     pub is_many: bool,
+    /// Whether it is told which of several are not applicable, and why.
+    #[serde(default)]
+    pub names_absent: bool,
 }
 
 /// One output of a stage.

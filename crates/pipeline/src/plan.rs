@@ -32,6 +32,8 @@ pub struct Step {
     pub executable: Arc<Executable>,
     /// Inputs in the order of the file, those of one role together; empty if not applicable.
     pub inputs: Vec<Input>,
+    /// What it gathers but cannot be made, for the roles that want to know.
+    pub absent: Vec<Absent>,
     /// What checking found.
     pub checked: Checked,
 }
@@ -51,6 +53,17 @@ pub struct Input {
     pub output: String,
     /// Whether it holds measured things.
     pub is_measured: bool,
+}
+
+/// What an element gathers but is not applicable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// Role at the reader.
+    pub role: String,
+    /// Place of the producer.
+    pub label: Label,
+    /// Why.
+    pub reason: String,
 }
 
 impl Step {
@@ -186,9 +199,9 @@ impl Plan {
         let node = self.pipeline.nodes[element.node].name.clone();
         let description = &executable.description;
         let resolved = self.inputs(&element, description)?;
-        let (inputs, checked) = match resolved {
-            Err(reason) => (Vec::new(), Checked::NotApplicable { reason }),
-            Ok(inputs) => {
+        let (inputs, absent, checked) = match resolved {
+            Err(reason) => (Vec::new(), Vec::new(), Checked::NotApplicable { reason }),
+            Ok((inputs, absent)) => {
                 let offers = self.offers(&inputs);
                 let config = Json::Object(element.with.clone());
                 let checked = stages.check(&executable, &config, &offers);
@@ -197,7 +210,7 @@ impl Plan {
                     let place = self.pipeline.error(&node, &needle, "");
                     located(failure, &format!("`{}`{}", element.name, place.message))
                 })?;
-                (inputs, checked)
+                (inputs, absent, checked)
             }
         };
         if let Checked::NotApplicable { reason } = &checked
@@ -234,23 +247,35 @@ impl Plan {
             element,
             executable,
             inputs,
+            absent,
             checked,
         })
     }
 
-    /// Resolves the wires of an element. The inner error says why it is not applicable.
+    /// Resolves the wires of an element: what it reads, and what it gathers in vain. The inner
+    /// error says why it is not applicable.
+    #[expect(clippy::type_complexity, reason = "two outcomes, used once")]
     fn inputs(
         &self,
         element: &Element,
         description: &Description,
-    ) -> Result<Result<Vec<Input>, String>, Failure> {
+    ) -> Result<Result<(Vec<Input>, Vec<Absent>), String>, Failure> {
         let node = &self.pipeline.nodes[element.node].name;
         let mut inputs: Vec<Input> = Vec::new();
+        let mut absent: Vec<Absent> = Vec::new();
         for wire in &element.wires {
             let producer = &self.steps[wire.producer];
-            if producer.not_applicable().is_some() {
+            if let Some(reason) = producer.not_applicable() {
                 // A reader that gathers does not get it; one that needs it is not applicable either.
                 if wire.is_many {
+                    let declared = description.input(&wire.role);
+                    if declared.is_ok_and(|declared| declared.names_absent) {
+                        absent.push(Absent {
+                            role: wire.role.clone(),
+                            label: wire.label.clone(),
+                            reason: reason.to_owned(),
+                        });
+                    }
                     continue;
                 }
                 return Ok(Err(format!(
@@ -291,7 +316,7 @@ impl Plan {
             !declared.is_optional && !inputs.iter().any(|input| input.role == declared.role)
         });
         let Some(missing) = missing else {
-            return Ok(Ok(inputs));
+            return Ok(Ok((inputs, absent)));
         };
         if element.wires.iter().any(|wire| wire.role == missing.role) {
             return Ok(Err(format!(

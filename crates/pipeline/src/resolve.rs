@@ -84,10 +84,15 @@ impl Resolver<'_> {
         for given in inputs.values_mut() {
             given.sort();
         }
+        let mut absent: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        for missing in &step.absent {
+            let given = absent.entry(missing.role.clone()).or_default();
+            given.insert(missing.label.to_string(), missing.reason.clone());
+        }
         let mut config = step.config().clone();
         let files = self.files(step)?;
         for field in files.keys() {
-            remove_field(&mut config, field);
+            keep_name(&mut config, field);
         }
         Ok(Some(Key {
             format: KEY_FORMAT,
@@ -96,6 +101,7 @@ impl Resolver<'_> {
             executable: step.executable.hash,
             config,
             inputs,
+            absent,
             files,
             isa: description
                 .uses_floats
@@ -245,16 +251,19 @@ fn missing(failure: Failure, step: &str, field: &str, path: &str, data_root: &Pa
     .hint("`data/SOURCES.yaml` says where each supported data set can be had")
 }
 
-fn remove_field(config: &mut Json, path: &str) {
-    match path.split_once('.') {
+/// Of a path to raw content only the name counts: stages quote it where they refuse a line, and the
+/// same log in another folder is the same log.
+fn keep_name(config: &mut Json, field: &str) {
+    match field.split_once('.') {
         None => {
-            if let Some(object) = config.as_object_mut() {
-                object.remove(path);
+            if let Some(Json::String(path)) = config.get_mut(field) {
+                let name = Path::new(path.as_str()).file_name();
+                *path = name.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             }
         }
         Some((first, rest)) => {
             if let Some(inner) = config.get_mut(first) {
-                remove_field(inner, rest);
+                keep_name(inner, rest);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stage::{Exit, Failure, Io, Label};
+use stage::{Absent, Exit, Failure, Io, Label};
 use tables::{
     Audit, Conclusion, Measured, MethodCard, Metric, Part, PerRequest, ProfileEntry, ReadError,
     Reject, Score, TrainingEpoch,
@@ -129,6 +129,8 @@ pub(crate) struct Evidence {
     pub(crate) methods: Vec<Scored>,
     /// Models.
     pub(crate) trained: Vec<Trained>,
+    /// What was asked for in an axis product and cannot apply, in the order of the labels.
+    pub(crate) absent: BTreeSet<Absent>,
     /// Refused records by file and reason.
     pub(crate) refused: BTreeMap<(String, String), Refused>,
 }
@@ -157,6 +159,7 @@ impl Evidence {
             if !io.many(role).is_empty() {
                 evidence.given.insert(role);
             }
+            evidence.absent.extend(io.absent(role).iter().cloned());
         }
         evidence.read_results(io)?;
         evidence.read_data(io)?;

@@ -90,7 +90,12 @@ impl Stage for Report {
             uses_seed: false,
             uses_floats: false,
             inputs: inputs
-                .map(|((role, kinds), doc)| Input::required(role, kinds, doc).optional().many())
+                .map(|((role, kinds), doc)| {
+                    Input::required(role, kinds, doc)
+                        .optional()
+                        .many()
+                        .naming_absent()
+                })
                 .collect(),
             outputs: vec![
                 Output::new(

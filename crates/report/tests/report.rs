@@ -127,6 +127,21 @@ fn a_full_report_is_one_well_formed_file() {
 }
 
 #[test]
+fn what_cannot_apply_is_a_row() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let label = stage::Label::parse("method=leave_one_out,model=itemknn,node=influence").unwrap();
+    let reason = "method `leave_one_out` needs `counts`, which `itemknn` does not give";
+    let io = fixture::everything(root.path(), &out).with_absent("scores", label, reason);
+    let page = page(&io, &out);
+    assert!(page.contains("Not applicable"));
+    assert!(page.contains("influence[method=leave_one_out,model=itemknn]"));
+    let table = std::fs::read_to_string(out.join("tables/not_applicable.csv")).unwrap();
+    assert_eq!(table.lines().count(), 2, "{table}");
+    assert!(table.contains(reason), "{table}");
+}
+
+#[test]
 fn every_drawing_has_a_name() {
     let root = tempfile::tempdir().unwrap();
     let out = root.path().join("out");

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::describe::{Description, Offer, Offers};
 use crate::failure::{Exit, Failure, suggest};
-use crate::io::{Io, Label, Labelled};
+use crate::io::{Absent, Io, Label, Labelled};
 use crate::yaml;
 
 // Short-lived arrays otherwise spend their time in page faults.
@@ -70,6 +70,9 @@ enum Command {
         /// An input; `ROLE[axis=value,...]=DIR` where a role takes several.
         #[arg(long = "in", value_name = "ROLE=DIR")]
         inputs: Vec<String>,
+        /// An input that is not applicable, and why, for a role that wants to know.
+        #[arg(long, value_name = "ROLE[axis=value,...]=WHY")]
+        absent: Vec<String>,
         /// Where outputs go, one subdirectory each; must not hold any of them.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
@@ -139,6 +142,7 @@ fn run<S: Stage>(arguments: Arguments, description: &Description) -> Result<(), 
         Command::Run {
             config,
             inputs,
+            absent,
             out,
             data,
             threads,
@@ -156,6 +160,7 @@ fn run<S: Stage>(arguments: Arguments, description: &Description) -> Result<(), 
                 .build_global();
             let io = Io {
                 inputs: read_inputs(description, &inputs)?,
+                absent: read_absent(description, &absent)?,
                 out,
                 data_root: data,
                 threads,
@@ -297,6 +302,31 @@ fn read_inputs(
         given.sort_by(|a, b| a.label.cmp(&b.label).then_with(|| a.path.cmp(&b.path)));
     }
     Ok(inputs)
+}
+
+fn read_absent(
+    description: &Description,
+    pairs: &[String],
+) -> Result<BTreeMap<String, Vec<Absent>>, Failure> {
+    let mut absent: BTreeMap<String, Vec<Absent>> = BTreeMap::new();
+    for pair in pairs {
+        let (role, label, reason) = split_input(pair)?;
+        if !find_input(description, role)?.names_absent {
+            return Err(Failure::new(
+                Exit::Configuration,
+                format!("input `{role}` is not told what is absent"),
+            ));
+        }
+        let reason = reason.to_owned();
+        absent
+            .entry(role.to_owned())
+            .or_default()
+            .push(Absent { label, reason });
+    }
+    for given in absent.values_mut() {
+        given.sort();
+    }
+    Ok(absent)
 }
 
 /// Splits `ROLE=DIR` or `ROLE[axis=value,...]=DIR`.

@@ -52,6 +52,8 @@ pub struct Input {
     pub is_optional: bool,
     /// Whether it takes several, labelled.
     pub is_many: bool,
+    /// Whether it is told which of several could not be made, and why (`run --absent`).
+    pub names_absent: bool,
     /// Meaning.
     pub doc: &'static str,
 }
@@ -68,6 +70,7 @@ impl Input {
             kinds,
             is_optional: false,
             is_many: false,
+            names_absent: false,
             doc,
         }
     }
@@ -86,6 +89,15 @@ impl Input {
     pub const fn many(self) -> Self {
         Self {
             is_many: true,
+            ..self
+        }
+    }
+
+    /// The same input, told which of several are not applicable.
+    #[must_use]
+    pub const fn naming_absent(self) -> Self {
+        Self {
+            names_absent: true,
             ..self
         }
     }

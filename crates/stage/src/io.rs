@@ -55,10 +55,21 @@ pub struct Labelled {
     pub path: PathBuf,
 }
 
+/// One of several inputs of a role that could not be made: a pair of an axis product that is not
+/// applicable.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Absent {
+    /// Its place on the axes.
+    pub label: Label,
+    /// Why.
+    pub reason: String,
+}
+
 /// Inputs, outputs and circumstances of one run of a stage.
 #[derive(Debug)]
 pub struct Io {
     pub(crate) inputs: BTreeMap<String, Vec<Labelled>>,
+    pub(crate) absent: BTreeMap<String, Vec<Absent>>,
     pub(crate) out: PathBuf,
     pub(crate) data_root: PathBuf,
     pub(crate) threads: usize,
@@ -70,6 +81,7 @@ impl Io {
     pub fn new(out: impl Into<PathBuf>, data_root: impl Into<PathBuf>) -> Self {
         Self {
             inputs: BTreeMap::new(),
+            absent: BTreeMap::new(),
             out: out.into(),
             data_root: data_root.into(),
             threads: 1,
@@ -84,6 +96,16 @@ impl Io {
         let inputs = self.inputs.entry(role.to_owned()).or_default();
         inputs.push(Labelled { label, path });
         inputs.sort_by(|a, b| a.label.cmp(&b.label));
+        self
+    }
+
+    /// Adds an input that could not be made.
+    #[must_use]
+    pub fn with_absent(mut self, role: &str, label: Label, reason: &str) -> Self {
+        let absent = self.absent.entry(role.to_owned()).or_default();
+        let reason = reason.to_owned();
+        absent.push(Absent { label, reason });
+        absent.sort();
         self
     }
 
@@ -109,6 +131,11 @@ impl Io {
     /// All inputs of a role in the order of their labels; empty if none were given.
     pub fn many(&self, role: &str) -> &[Labelled] {
         self.inputs.get(role).map_or(&[], Vec::as_slice)
+    }
+
+    /// Inputs of a role that could not be made, in the order of their labels.
+    pub fn absent(&self, role: &str) -> &[Absent] {
+        self.absent.get(role).map_or(&[], Vec::as_slice)
     }
 
     /// Creates and returns the directory of an output.

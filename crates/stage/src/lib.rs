@@ -12,7 +12,7 @@ pub mod yaml;
 pub use cli::{Stage, main};
 pub use describe::{Description, Field, FieldKind, Input, Offer, Offers, Output};
 pub use failure::{Exit, Failure, suggest};
-pub use io::{Io, Label, Labelled};
+pub use io::{Absent, Io, Label, Labelled};
 pub use progress::Progress;
 /// The seed tree, for stages that use chance.
 pub use seed::Seed;

@@ -148,10 +148,23 @@ fn touching_a_raw_file_reruns_nothing() {
     let future = std::time::UNIX_EPOCH + std::time::Duration::from_hours(24 * 365 * 80);
     file.set_modified(future).unwrap();
     pipeline.run().success().executed(&[]);
-    // The same bytes under another name: a path is not content.
-    std::fs::rename(&path, pipeline.folder().join("data/moved.csv")).unwrap();
-    pipeline.edit("retail.csv", "moved.csv");
+    // The same log in another folder: a path is not content.
+    std::fs::create_dir(pipeline.folder().join("data/2026")).unwrap();
+    let moved = pipeline.folder().join("data/2026/retail.csv");
+    std::fs::rename(&path, &moved).unwrap();
+    pipeline.edit("retail.csv", "2026/retail.csv");
     pipeline.run().success().executed(&[]);
+}
+
+#[test]
+fn renaming_a_raw_file_rereads_it_for_the_sake_of_what_quotes_its_name() {
+    let pipeline = small();
+    pipeline.run().success();
+    let path = pipeline.folder().join("data/retail.csv");
+    std::fs::rename(&path, pipeline.folder().join("data/renamed.csv")).unwrap();
+    pipeline.edit("retail.csv", "renamed.csv");
+    // Only rejects quote the name, and nothing reads them here: events stay what they were.
+    pipeline.run().success().executed(&["ingest"]);
 }
 
 #[test]

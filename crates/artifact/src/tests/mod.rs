@@ -72,6 +72,7 @@ fn key(number: u64) -> Key {
         executable: ContentHash::of(b"executable"),
         config: json!({ "number": number, "share": 0.1 }),
         inputs: BTreeMap::new(),
+        absent: BTreeMap::new(),
         files: BTreeMap::new(),
         isa: None,
     }

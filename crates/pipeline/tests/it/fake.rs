@@ -50,6 +50,13 @@ impl Script {
         self.push("inputs", input)
     }
 
+    /// Asks, for the input added last, what of it is not applicable.
+    pub(crate) fn naming_absent(mut self) -> Self {
+        let inputs = self.description["inputs"].as_array_mut().unwrap();
+        inputs.last_mut().unwrap()["names_absent"] = json!(true);
+        self
+    }
+
     /// Adds an output and offers it.
     pub(crate) fn output(mut self, role: &str, kind: &str) -> Self {
         self.offers[role] = json!([{ "kind": kind }]);

@@ -68,6 +68,34 @@ fn a_pair_that_cannot_work_is_skipped_with_what_only_reads_it() {
 }
 
 #[test]
+fn a_reader_that_asks_is_told_what_it_gathers_in_vain_and_why() {
+    let asking = Script::new("join")
+        .many("texts", &["text"])
+        .naming_absent()
+        .output("text", "text")
+        .body(
+            "printf '%s\\n' \"$all\" | sed 's/--/\\n--/g' | grep '^--absent' > \"$out/text/text\"",
+        );
+    let bench = Bench::new(&[model(), picky(), upper(), asking], PAIRS);
+    bench.run().exits_with(0);
+    let told = bench.output("join", "text");
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(
+        told.starts_with("--absent texts[method=hard,model=bare,node=after]=its input `text` comes from `score[hard,model=bare]`"),
+        "{told}"
+    );
+    // It is part of the key: what is told decides what is written.
+    let store = bench.store();
+    let record = store.latest_records("join").unwrap().remove(0);
+    let reasons = &record.key.absent["texts"];
+    assert!(reasons["method=hard,model=bare,node=after"].contains("not applicable"));
+    let mut silent = record.key.clone();
+    silent.absent.clear();
+    assert_ne!(silent.id(), record.key.id());
+    assert!(!silent.to_json().to_string().contains("absent"));
+}
+
+#[test]
 fn a_pair_that_cannot_work_is_an_error_where_it_is_written_out() {
     let bench = pairs();
     bench.edit(

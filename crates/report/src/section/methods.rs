@@ -1,6 +1,6 @@
 //! What each method says of itself, and how its scores are distributed.
 
-use super::{Section, missing};
+use super::{Section, fold, missing};
 use crate::chart;
 use crate::evidence::{Evidence, Scored};
 use crate::format;
@@ -20,6 +20,9 @@ pub(super) fn section(evidence: &Evidence) -> Section {
             }
         });
         tables.push(table(evidence));
+    }
+    if !evidence.absent.is_empty() {
+        fold(&mut body, &mut tables, not_applicable(evidence));
     }
     Section {
         id: "methods",
@@ -155,6 +158,25 @@ fn table(evidence: &Evidence) -> ResultTable {
         columns: columns
             .map(|(name, title)| Column::new(name, title))
             .to_vec(),
+        rows: rows.collect(),
+    }
+}
+
+/// What was asked for and cannot apply: a row each, so that an empty place is not taken for a zero.
+fn not_applicable(evidence: &Evidence) -> ResultTable {
+    let rows = evidence.absent.iter().map(|absent| {
+        let node = absent.label.get("node").unwrap_or_default();
+        Row::new(vec![
+            Cell::Code(view::place(node, &absent.label)),
+            Cell::Text(absent.reason.clone()),
+        ])
+    });
+    ResultTable {
+        name: "not_applicable".to_owned(),
+        is_grouped: false,
+        title: "Not applicable".to_owned(),
+        note: "Asked for in an axis product, and not possible: nothing was run.".to_owned(),
+        columns: vec![Column::new("node", "node"), Column::new("why", "why")],
         rows: rows.collect(),
     }
 }
