@@ -13,6 +13,7 @@ use crate::digest::ArtifactId;
 use crate::durable::{READ_ONLY_FILE, create_directory, remove_tree, sync_directory, write_new};
 use crate::fault::FileError;
 use crate::lock::Lock;
+use crate::record::KeyLock;
 use crate::tree::unfit;
 
 /// A store of artifacts and of the keys that produced them.
@@ -22,6 +23,7 @@ use crate::tree::unfit;
 /// keys/<stage>/<key>.json             what a key produced
 /// runs/<pipeline>/<instant>.json      what was run
 /// attempts/                           unfinished work of living processes
+/// resume/<key>/                       what a long computation goes on from after it was killed
 /// quarantine/                         what turned out to be damaged, and why
 /// ```
 ///
@@ -113,7 +115,14 @@ impl Store {
         let root = root.as_ref();
         let root = std::path::absolute(root).map_err(FileError::of("resolve", root))?;
         fs::create_dir_all(&root).map_err(FileError::of("create directory", &root))?;
-        for name in ["objects", "keys", "runs", "attempts", "quarantine"] {
+        for name in [
+            "objects",
+            "keys",
+            "runs",
+            "attempts",
+            "resume",
+            "quarantine",
+        ] {
             create_directory(&root.join(name))?;
         }
         let store = Self {
@@ -165,6 +174,29 @@ impl Store {
                 Err(error) => return Err(FileError::of("create directory", &path)(error).into()),
             }
         }
+    }
+
+    /// Creates the directory in which the computation of a key keeps what it goes on from when it
+    /// is killed. It outlives the process; whoever holds the lock of the key has it alone.
+    ///
+    /// # Errors
+    /// If it cannot be created.
+    pub fn resume_directory(&self, lock: &KeyLock) -> Result<PathBuf, StoreError> {
+        let path = self.area("resume").join(lock.id().to_string());
+        create_directory(&path)?;
+        Ok(path)
+    }
+
+    /// Removes what [`Store::resume_directory`] holds: the key is computed, or starts anew.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn forget_progress(&self, lock: &KeyLock) -> Result<(), StoreError> {
+        let path = self.area("resume").join(lock.id().to_string());
+        if path.exists() {
+            remove_tree(&path)?;
+        }
+        Ok(())
     }
 
     fn remove_dead_attempts(&self) -> Result<(), StoreError> {

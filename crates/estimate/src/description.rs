@@ -27,6 +27,7 @@ pub(crate) fn description() -> Description {
         revision: 1,
         doc: "Scores every training sample by one method, from the probe of one model.",
         uses_seed: true,
+        is_resumable: false,
         uses_floats: true,
         inputs: vec![Input::required(
             "probe",

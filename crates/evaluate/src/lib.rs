@@ -107,6 +107,7 @@ impl Stage for Evaluate {
             revision: 1,
             doc: "Judges predictions, scores and actions, and says in sentences what holds.",
             uses_seed: true,
+            is_resumable: false,
             uses_floats: true,
             inputs: vec![
                 Input::required(

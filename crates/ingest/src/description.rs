@@ -15,6 +15,7 @@ pub(crate) fn description() -> Description {
         revision: 1,
         doc: "Reads a raw log or simulates a shop; every record becomes a row or a reject with line, reason and hint.",
         uses_seed: true,
+        is_resumable: false,
         uses_floats: true,
         inputs: Vec::new(),
         outputs: vec![

@@ -106,7 +106,23 @@ impl Workshop<'_> {
             .stage_directory()
             .map_err(Failure::environment)?;
         let out = attempt.path().join("out");
-        let ended = self.run_stage(step, &inputs, attempt.path(), &out, order.threads)?;
+        let mut arguments = inputs;
+        if let Some(lock) = &lock
+            && step.executable.description.is_resumable
+        {
+            if order.is_forced {
+                self.store()
+                    .forget_progress(lock)
+                    .map_err(Failure::environment)?;
+            }
+            let resume = self
+                .store()
+                .resume_directory(lock)
+                .map_err(Failure::environment)?;
+            arguments.push("--resume".to_owned());
+            arguments.push(resume.display().to_string());
+        }
+        let ended = self.run_stage(step, &arguments, attempt.path(), &out, order.threads)?;
         if self.groups.interrupted().is_some() {
             return Ok(Attempted::Interrupted);
         }
@@ -118,6 +134,9 @@ impl Workshop<'_> {
         let recorded = self
             .store()
             .record(lock, outputs.clone())
+            .map_err(Failure::environment)?;
+        self.store()
+            .forget_progress(lock)
             .map_err(Failure::environment)?;
         let mut warnings = Vec::new();
         if let Recorded::Conflict(conflict) = &recorded {

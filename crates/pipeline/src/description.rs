@@ -59,6 +59,9 @@ pub struct Description {
     /// Whether results depend on a seed.
     #[serde(default)]
     pub uses_seed: bool,
+    /// Whether a killed run goes on where it was.
+    #[serde(default)]
+    pub is_resumable: bool,
     /// Whether it computes with floats.
     #[serde(default)]
     pub uses_floats: bool,

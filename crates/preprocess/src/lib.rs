@@ -41,6 +41,7 @@ impl Stage for Preprocess {
             revision: 2,
             doc: "Cleans interactions into events in sequence order and audits every step.",
             uses_seed: false,
+            is_resumable: false,
             uses_floats: false,
             inputs: vec![
                 Input::required("interactions", &["interactions"], "events as read"),

@@ -88,6 +88,7 @@ impl Stage for Report {
             revision: 1,
             doc: "Turns results into one self-contained HTML page, and tables as Markdown and CSV.",
             uses_seed: false,
+            is_resumable: false,
             uses_floats: false,
             inputs: inputs
                 .map(|((role, kinds), doc)| {

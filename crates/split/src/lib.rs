@@ -41,6 +41,7 @@ impl Stage for Split {
             revision: 1,
             doc: "Splits cleaned events into training samples and requests; plants noise whose truth is known.",
             uses_seed: true,
+            is_resumable: false,
             uses_floats: true,
             inputs: vec![
                 Input::required("events", &["events"], "cleaned events, sorted"),

@@ -79,6 +79,10 @@ enum Command {
         /// Where raw files lie.
         #[arg(long, value_name = "DIR", default_value = "data")]
         data: PathBuf,
+        /// Where a long run keeps what it goes on from when it is killed: for one configuration
+        /// and its inputs only.
+        #[arg(long, value_name = "DIR")]
+        resume: Option<PathBuf>,
         /// Threads; never changes results. 0: all processors.
         #[arg(long, default_value_t = 0)]
         threads: usize,
@@ -145,6 +149,7 @@ fn run<S: Stage>(arguments: Arguments, description: &Description) -> Result<(), 
             absent,
             out,
             data,
+            resume,
             threads,
             quiet,
         } => {
@@ -163,6 +168,7 @@ fn run<S: Stage>(arguments: Arguments, description: &Description) -> Result<(), 
                 absent: read_absent(description, &absent)?,
                 out,
                 data_root: data,
+                resume: resume_directory(description, resume)?,
                 threads,
                 is_quiet: quiet,
             };
@@ -302,6 +308,24 @@ fn read_inputs(
         given.sort_by(|a, b| a.label.cmp(&b.label).then_with(|| a.path.cmp(&b.path)));
     }
     Ok(inputs)
+}
+
+fn resume_directory(
+    description: &Description,
+    path: Option<PathBuf>,
+) -> Result<Option<PathBuf>, Failure> {
+    let Some(path) = path else { return Ok(None) };
+    if !description.is_resumable {
+        return Err(Failure::new(
+            Exit::Configuration,
+            format!("`{}` starts from the beginning each time", description.name),
+        )
+        .hint("leave `--resume` out"));
+    }
+    std::fs::create_dir_all(&path).map_err(|error| {
+        Failure::environment(error).cause(format!("creating `{}`", path.display()))
+    })?;
+    Ok(Some(path))
 }
 
 fn read_absent(

@@ -150,6 +150,9 @@ pub struct Description {
     pub doc: &'static str,
     /// Whether results depend on a seed: the runner then fills in `seed`.
     pub uses_seed: bool,
+    /// Whether a killed run goes on where it was: the runner then gives it a directory that
+    /// outlives it (`run --resume`).
+    pub is_resumable: bool,
     /// Whether it computes with floats: the instruction-set level then enters the key.
     pub uses_floats: bool,
     /// Inputs.

@@ -72,6 +72,7 @@ pub struct Io {
     pub(crate) absent: BTreeMap<String, Vec<Absent>>,
     pub(crate) out: PathBuf,
     pub(crate) data_root: PathBuf,
+    pub(crate) resume: Option<PathBuf>,
     pub(crate) threads: usize,
     pub(crate) is_quiet: bool,
 }
@@ -84,6 +85,7 @@ impl Io {
             absent: BTreeMap::new(),
             out: out.into(),
             data_root: data_root.into(),
+            resume: None,
             threads: 1,
             is_quiet: true,
         }
@@ -106,6 +108,13 @@ impl Io {
         let reason = reason.to_owned();
         absent.push(Absent { label, reason });
         absent.sort();
+        self
+    }
+
+    /// Names the directory that outlives a killed run.
+    #[must_use]
+    pub fn with_resume(mut self, path: impl Into<PathBuf>) -> Self {
+        self.resume = Some(path.into());
         self
     }
 
@@ -154,6 +163,13 @@ impl Io {
     /// The data root, where `file` and `folder` fields of the configuration are resolved.
     pub fn data_root(&self) -> &Path {
         &self.data_root
+    }
+
+    /// Where a long run keeps what it goes on from when it is killed; `None` if it starts from the
+    /// beginning each time. What lies there was written by the same executable with the same
+    /// configuration and inputs, or by none.
+    pub fn resume(&self) -> Option<&Path> {
+        self.resume.as_deref()
     }
 
     /// Threads that the stage may use; must not change results.

@@ -98,6 +98,7 @@ pub(crate) fn description() -> Description {
         revision: 1,
         doc: "Fits a model on training samples and ranks all candidates for every request, or lays out what estimators may look at.",
         uses_seed: true,
+        is_resumable: true,
         uses_floats: true,
         inputs: vec![
             Input::required("samples", &["samples"], "what to train on"),

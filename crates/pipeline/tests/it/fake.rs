@@ -83,6 +83,12 @@ impl Script {
         self.push("config", json!({ "name": name, "kind": "file" }))
     }
 
+    /// Says that a killed run goes on where it was; `$resume` is its directory.
+    pub(crate) fn resumable(mut self) -> Self {
+        self.description["is_resumable"] = json!(true);
+        self
+    }
+
     /// Says that chance is used.
     pub(crate) fn uses_seed(mut self) -> Self {
         self.description["uses_seed"] = json!(true);
@@ -103,12 +109,12 @@ impl Script {
 
     fn text(&self) -> String {
         let mut text = String::from("#!/bin/sh\nset -eu\ncommand=$1\nshift\nall=\"$*\"\n");
-        text.push_str("config= out= data= offers=\n");
+        text.push_str("config= out= data= offers= resume=\n");
         for input in self.description["inputs"].as_array().unwrap() {
             writeln!(text, "in_{}=", input["role"].as_str().unwrap()).unwrap();
         }
         text.push_str(
-            "while [ $# -gt 0 ]; do\n  case $1 in\n    --config) config=$2 ;;\n    --out) out=$2 ;;\n    --data) data=$2 ;;\n    --offers) offers=\"$offers $2\" ;;\n    --in)\n      role=${2%%=/*}\n      role=${role%%\\[*}\n      eval \"in_$role=\\\"\\$in_$role /${2#*=/}\\\"\" ;;\n  esac\n  shift\n  [ $# -eq 0 ] || case $1 in --*) ;; *) shift ;; esac\ndone\n",
+            "while [ $# -gt 0 ]; do\n  case $1 in\n    --config) config=$2 ;;\n    --out) out=$2 ;;\n    --data) data=$2 ;;\n    --resume) resume=$2 ;;\n    --offers) offers=\"$offers $2\" ;;\n    --in)\n      role=${2%%=/*}\n      role=${role%%\\[*}\n      eval \"in_$role=\\\"\\$in_$role /${2#*=/}\\\"\" ;;\n  esac\n  shift\n  [ $# -eq 0 ] || case $1 in --*) ;; *) shift ;; esac\ndone\n",
         );
         writeln!(
             text,

@@ -153,6 +153,30 @@ fn a_stage_that_is_killed_is_told_apart_from_one_that_fails() {
 }
 
 #[test]
+fn a_killed_stage_goes_on_from_what_it_kept() {
+    // Does one step of three and is killed, as often as it takes.
+    let steps = Script::new("steps").resumable().output("text", "text").body(
+        "echo step >> \"$resume/done\"\nif [ $(wc -l < \"$resume/done\") -lt 3 ]; then kill -9 $$; fi\ncp \"$resume/done\" \"$out/text/text\"",
+    );
+    let bench = Bench::new(&[steps], "  long: { stage: ./steps }\n");
+    bench.run().exits_with(4);
+    bench.run().exits_with(4);
+    bench.run().exits_with(0).says(&["1 ran"]);
+    assert_eq!(bench.output("steps", "text"), "step\nstep\nstep\n");
+    // What is computed needs no memory of how, and what is forced starts anew.
+    let kept = || {
+        std::fs::read_dir(bench.path().join("artifacts/resume"))
+            .unwrap()
+            .count()
+    };
+    assert_eq!(kept(), 0);
+    bench
+        .call(&["run", "p.yaml", "--from", "long"])
+        .exits_with(4);
+    assert_eq!(kept(), 1);
+}
+
+#[test]
 fn what_a_stage_costs_is_measured() {
     if !cfg!(target_os = "linux") {
         return;
