@@ -28,13 +28,37 @@ use crate::evidence::{Evidence, ROLES};
 use crate::table::{ResultTable, markdown_text};
 
 /// What people can choose.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Title of the page.
     #[serde(default = "default_title")]
     pub title: String,
     /// Where the data comes from, in one line below the title.
+    #[serde(default)]
+    pub source: String,
+    /// Figures that others published on this data under this protocol.
+    #[serde(default)]
+    pub published: Vec<Published>,
+}
+
+/// A figure that others published.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// Model, as the axis `model` names it.
+    pub model: String,
+    /// Metric with its cut-off, such as `ndcg@10`.
+    pub metric: String,
+    /// The figure.
+    pub value: f64,
+    /// Lowest figure of ours that is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low: Option<f64>,
+    /// Highest figure of ours that is accepted. Without both, four decimals must agree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high: Option<f64>,
+    /// Where it was published.
     #[serde(default)]
     pub source: String,
 }
@@ -48,6 +72,7 @@ impl Default for Config {
         Self {
             title: default_title(),
             source: String::new(),
+            published: Vec::new(),
         }
     }
 }
@@ -118,18 +143,41 @@ impl Stage for Report {
                     default: Some("\"\""),
                     doc: "Where the data comes from, in one line below the title.",
                 },
+                Field {
+                    name: "published",
+                    kind: FieldKind::List,
+                    default: Some("[]"),
+                    doc: "Figures of others to stand beside: `model`, `metric` such as `ndcg@10`, `value`, \
+                          and where not to four decimals `low` and `high`; `source`.",
+                },
             ],
             registries: BTreeMap::new(),
         }
     }
 
-    fn check(_config: &Config, _offers: &Offers) -> Result<Offers, Failure> {
+    fn check(config: &Config, _offers: &Offers) -> Result<Offers, Failure> {
+        for published in &config.published {
+            let ends = [Some(published.value), published.low, published.high];
+            if ends
+                .into_iter()
+                .flatten()
+                .any(|end| !(0.0..=1.0).contains(&end))
+            {
+                return Err(Failure::new(
+                    stage::Exit::Configuration,
+                    format!(
+                        "the published {} of `{}` or its band is no number from 0 to 1",
+                        published.metric, published.model
+                    ),
+                ));
+            }
+        }
         Ok(Self::description().offers())
     }
 
     fn run(config: &Config, io: &Io) -> Result<(), Failure> {
         let evidence = Evidence::read(io)?;
-        let sections = section::sections(&evidence);
+        let sections = section::sections(&evidence, &config.published);
         let tables: Vec<&ResultTable> = sections
             .iter()
             .flat_map(|section| &section.tables)

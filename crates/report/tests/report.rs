@@ -17,6 +17,7 @@ fn config() -> Config {
         source:
             "541,909 lines of a UK gift shop, 2010-12 to 2011-12 (Chen, Sain, Guo 2012; CC BY 4.0)"
                 .to_owned(),
+        published: Vec::new(),
     }
 }
 
@@ -139,6 +140,41 @@ fn what_cannot_apply_is_a_row() {
     let table = std::fs::read_to_string(out.join("tables/not_applicable.csv")).unwrap();
     assert_eq!(table.lines().count(), 2, "{table}");
     assert!(table.contains(reason), "{table}");
+}
+
+#[test]
+fn published_figures_stand_beside_ours_with_a_verdict() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let io = fixture::everything(root.path(), &out);
+    let published = |model: &str, value, low| report::Published {
+        model: model.to_owned(),
+        metric: "ndcg@10".to_owned(),
+        value,
+        low,
+        high: None,
+        source: "a paper".to_owned(),
+    };
+    let mut config = config();
+    config.published = vec![
+        published("markov", 0.9, Some(0.01)),
+        published("itemknn", 0.9, None),
+        published("sasrec", 0.9, None),
+    ];
+    Report::run(&config, &io).unwrap();
+    let table = std::fs::read_to_string(out.join("tables/published.csv")).unwrap();
+    let verdicts: Vec<&str> = ["pass", "FAIL", "not run"]
+        .into_iter()
+        .filter(|verdict| table.contains(verdict))
+        .collect();
+    assert_eq!(verdicts.len(), 3, "{table}");
+    let page = std::fs::read_to_string(out.join("html/index.html")).unwrap();
+    assert!(
+        page.contains("1 of 3 published figures lie within their bands."),
+        "{page}"
+    );
+    config.published[0].low = Some(2.0);
+    assert!(Report::check(&config, &stage::Offers::new()).is_err());
 }
 
 #[test]
@@ -318,6 +354,7 @@ fn what_data_says_is_never_markup() {
     let config = Config {
         title: evil.to_owned(),
         source: evil.to_owned(),
+        published: Vec::new(),
     };
     Report::run(&config, &io).unwrap();
     let page = std::fs::read_to_string(out.join("html/index.html")).unwrap();

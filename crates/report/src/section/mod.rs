@@ -7,9 +7,11 @@ mod cost;
 mod data;
 mod detection;
 mod methods;
+mod published;
 mod ranking;
 mod record;
 
+use crate::Published;
 use crate::evidence::Evidence;
 use crate::html::Html;
 use crate::table::ResultTable;
@@ -33,8 +35,8 @@ pub(crate) struct Section {
 }
 
 /// All sections, the answer first.
-pub(crate) fn sections(evidence: &Evidence) -> Vec<Section> {
-    vec![
+pub(crate) fn sections(evidence: &Evidence, published: &[Published]) -> Vec<Section> {
+    let mut sections = vec![
         answer::section(evidence),
         detection::section(evidence),
         action::section(evidence),
@@ -44,7 +46,11 @@ pub(crate) fn sections(evidence: &Evidence) -> Vec<Section> {
         agreement::section(evidence),
         methods::section(evidence),
         record::section(evidence),
-    ]
+    ];
+    if let Some(section) = published::section(evidence, published) {
+        sections.insert(1, section);
+    }
+    sections
 }
 
 /// Says what is not there, and why.
