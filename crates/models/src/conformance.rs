@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use proptest::prelude::*;
+use seed::Seed;
 use serde_json::{Value, json};
 
 use crate::card::{Card, load, save};
 use crate::data::{Samples, Sequences, TrainingData};
 use crate::recommender::{Capability, Entry, Model};
 use crate::recommenders::REGISTRY;
+use crate::run::Run;
 
 const N_ITEMS: usize = 8;
 const ITEMS: std::ops::Range<u32> = 0..8;
@@ -49,7 +51,9 @@ fn build(logs: &Logs) -> (Samples, Sequences) {
 
 fn fit(entry: &Entry, samples: &Samples, sequences: &Sequences) -> Box<dyn Model> {
     let data = TrainingData::new(samples, sequences, N_ITEMS).unwrap();
-    entry.fit(&Value::Null, &data).unwrap()
+    entry
+        .fit(&Value::Null, &data, &mut Run::silent(Seed::root(1)))
+        .unwrap()
 }
 
 /// Everything that can be asked of a model, as bits.
@@ -59,7 +63,7 @@ fn answers(model: &dyn Model) -> Vec<u64> {
     for history in histories {
         // Two items beyond the vocabulary.
         let mut scores = vec![f64::NAN; N_ITEMS + 2];
-        model.score(history, &mut scores);
+        model.score(None, history, &mut scores);
         assert!(scores.iter().all(|score| score.is_finite()));
         bits.extend(scores.iter().map(|score| score.to_bits()));
         if let Some(losses) = model.losses() {
@@ -157,7 +161,7 @@ fn an_empty_history_is_served_by_popularity() {
     let (samples, sequences) = log(&[(&[4, 1, 1, 4, 1, 6], &[1.0; 6])]);
     for entry in REGISTRY {
         let mut scores = vec![0.0; N_ITEMS];
-        fit(entry, &samples, &sequences).score(&[], &mut scores);
+        fit(entry, &samples, &sequences).score(None, &[], &mut scores);
         let mut order: Vec<usize> = (0..N_ITEMS).collect();
         order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
         assert_eq!(order, [1, 4, 6, 0, 2, 3, 5, 7], "{}", entry.name);

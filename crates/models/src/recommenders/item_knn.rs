@@ -30,6 +30,7 @@ use tensors::{Csr, TensorError, Tensors};
 use crate::counts::Counts;
 use crate::data::TrainingData;
 use crate::recommender::{Capability, FitError, LoadError, Model, Parameter, Recommender};
+use crate::run::Run;
 
 const NEIGHBOURS: &str = "neighbours";
 
@@ -171,7 +172,11 @@ impl Recommender for ItemKnn {
     }];
     type Parameters = Parameters;
 
-    fn fit(parameters: &Parameters, data: &TrainingData<'_>) -> Result<Self, FitError> {
+    fn fit(
+        parameters: &Parameters,
+        data: &TrainingData<'_>,
+        _: &mut Run<'_>,
+    ) -> Result<Self, FitError> {
         let neighbours = nearest(&cells(data)?, parameters.neighbours as usize)?;
         Ok(Self::new(Counts::of(data), neighbours))
     }
@@ -191,7 +196,7 @@ impl Recommender for ItemKnn {
 }
 
 impl Model for ItemKnn {
-    fn score(&self, history: &[u32], scores: &mut [f64]) {
+    fn score(&self, _: Option<u32>, history: &[u32], scores: &mut [f64]) {
         if history.is_empty() {
             self.counts.write_shares(scores);
             return;
@@ -225,6 +230,7 @@ impl Model for ItemKnn {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use seed::Seed;
 
     use super::*;
     use crate::conformance::log;
@@ -233,12 +239,17 @@ mod tests {
     fn fit(logs: &[(&[u32], &[f64])], n: usize, neighbours: u32) -> ItemKnn {
         let (samples, sequences) = log(logs);
         let data = TrainingData::new(&samples, &sequences, n).unwrap();
-        ItemKnn::fit(&Parameters { neighbours }, &data).unwrap()
+        ItemKnn::fit(
+            &Parameters { neighbours },
+            &data,
+            &mut Run::silent(Seed::root(1)),
+        )
+        .unwrap()
     }
 
     fn scores(model: &ItemKnn, history: &[u32], n: usize) -> Vec<f64> {
         let mut scores = vec![0.0; n];
-        model.score(history, &mut scores);
+        model.score(None, history, &mut scores);
         scores
     }
 
