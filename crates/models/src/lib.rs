@@ -5,6 +5,7 @@
 //! requests; the stage `train` does.
 
 mod card;
+mod cells;
 mod counts;
 mod data;
 mod recommender;
