@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use proptest::prelude::*;
+use seed::Seed;
 use serde_json::{Value, json};
+use tables::ItemFeatures;
 
 use crate::card::{Card, load, save};
 use crate::data::{Samples, Sequences, TrainingData};
 use crate::recommender::{Capability, Entry, Model};
 use crate::recommenders::REGISTRY;
+use crate::run::Run;
 
 const N_ITEMS: usize = 8;
 const ITEMS: std::ops::Range<u32> = 0..8;
@@ -27,6 +30,35 @@ pub(crate) fn log(sequences: &[(&[u32], &[f64])]) -> (Samples, Sequences) {
         }
     }
     (samples, all)
+}
+
+/// What is known of the items of the tests, two more than the vocabulary holds.
+pub(crate) fn items() -> Vec<ItemFeatures> {
+    let titles = [
+        "red mug",
+        "blue mug",
+        "red lamp",
+        "",
+        "tea",
+        "tea pot",
+        "blue lamp",
+        "pot",
+        "red pot",
+        "unheard",
+    ];
+    (0..)
+        .zip(titles)
+        .map(|(item, title)| ItemFeatures {
+            item,
+            title: (!title.is_empty()).then(|| title.to_owned()),
+            category: None,
+            brand: None,
+            attributes: Vec::new(),
+            price_e4: None,
+            price_z: 0.0,
+            popularity_z: 0.0,
+        })
+        .collect()
 }
 
 type Logs = Vec<Vec<(u32, f64)>>;
@@ -48,8 +80,13 @@ fn build(logs: &Logs) -> (Samples, Sequences) {
 }
 
 fn fit(entry: &Entry, samples: &Samples, sequences: &Sequences) -> Box<dyn Model> {
-    let data = TrainingData::new(samples, sequences, N_ITEMS).unwrap();
-    entry.fit(&Value::Null, &data).unwrap()
+    let items = items();
+    let data = TrainingData::new(samples, sequences, N_ITEMS)
+        .unwrap()
+        .with_items(&items);
+    entry
+        .fit(&Value::Null, &data, &mut Run::silent(Seed::root(1)))
+        .unwrap()
 }
 
 /// Everything that can be asked of a model, as bits.
@@ -59,9 +96,12 @@ fn answers(model: &dyn Model) -> Vec<u64> {
     for history in histories {
         // Two items beyond the vocabulary.
         let mut scores = vec![f64::NAN; N_ITEMS + 2];
-        model.score(history, &mut scores);
-        assert!(scores.iter().all(|score| score.is_finite()));
-        bits.extend(scores.iter().map(|score| score.to_bits()));
+        for user in [None, Some(0), Some(99)] {
+            scores.fill(f64::NAN);
+            model.score(user, history, &mut scores);
+            assert!(scores.iter().all(|score| score.is_finite()));
+            bits.extend(scores.iter().map(|score| score.to_bits()));
+        }
         if let Some(losses) = model.losses() {
             for item in 0..ITEMS.end + 2 {
                 let loss = losses.loss(history, item);
@@ -153,11 +193,21 @@ fn capabilities_are_what_the_model_gives() {
 }
 
 #[test]
+fn models_that_read_items_say_so_where_there_are_none() {
+    let (samples, sequences) = log(&[(&[0, 1, 2], &[1.0; 3])]);
+    let data = TrainingData::new(&samples, &sequences, N_ITEMS).unwrap();
+    for entry in REGISTRY {
+        let fitted = entry.fit(&Value::Null, &data, &mut Run::silent(Seed::root(1)));
+        assert_eq!(fitted.is_err(), entry.reads_items, "{}", entry.name);
+    }
+}
+
+#[test]
 fn an_empty_history_is_served_by_popularity() {
     let (samples, sequences) = log(&[(&[4, 1, 1, 4, 1, 6], &[1.0; 6])]);
     for entry in REGISTRY {
         let mut scores = vec![0.0; N_ITEMS];
-        fit(entry, &samples, &sequences).score(&[], &mut scores);
+        fit(entry, &samples, &sequences).score(None, &[], &mut scores);
         let mut order: Vec<usize> = (0..N_ITEMS).collect();
         order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
         assert_eq!(order, [1, 4, 6, 0, 2, 3, 5, 7], "{}", entry.name);

@@ -1,5 +1,7 @@
 //! What models train on: samples and sequences in columns.
 
+use tables::ItemFeatures;
+
 /// Items of all sequences, one after the other; a history is a prefix of one sequence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sequences {
@@ -19,12 +21,14 @@ pub struct Samples {
     weights: Vec<f64>,
 }
 
-/// Samples, sequences and the numbers of items, checked against each other.
+/// Samples, sequences and the numbers of items, checked against each other; items where a model
+/// reads them.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainingData<'a> {
     samples: &'a Samples,
     sequences: &'a Sequences,
     n_vocabulary: usize,
+    items: Option<&'a [ItemFeatures]>,
 }
 
 /// What is wrong with training data.
@@ -226,7 +230,22 @@ impl<'a> TrainingData<'a> {
             samples,
             sequences,
             n_vocabulary,
+            items: None,
         })
+    }
+
+    /// Adds what is known of the items: a row for each item of the catalogue, in their order.
+    #[must_use]
+    pub fn with_items(self, items: &'a [ItemFeatures]) -> Self {
+        Self {
+            items: Some(items),
+            ..self
+        }
+    }
+
+    /// What is known of the items, a row for each item of the catalogue, if it was given.
+    pub fn items(&self) -> Option<&'a [ItemFeatures]> {
+        self.items
     }
 
     /// Number of samples.

@@ -5,11 +5,13 @@
 //! requests; the stage `train` does.
 
 mod card;
+mod cells;
 mod counts;
 mod data;
 mod recommender;
 mod recommenders;
 mod representations;
+mod run;
 mod tf_idf;
 mod tokens;
 
@@ -21,6 +23,9 @@ pub use recommender::{
 };
 pub use recommenders::REGISTRY;
 pub use representations::Representations;
+pub use run::{Checkpoint, Epoch, Observer, Run};
+/// Where a run's chance comes from.
+pub use seed::Seed;
 /// What models are saved as and made of.
 pub use tensors::{Csr, CsrError, TensorError, Tensors};
 pub use tf_idf::{Features, Weights};

@@ -7,13 +7,18 @@ use tensors::{Csr, CsrError, TensorError, Tensors};
 
 use crate::data::TrainingData;
 use crate::recommenders::REGISTRY;
+use crate::run::Run;
 
 /// A fitted model.
 pub trait Model: Send + Sync {
     /// Scores items `0..scores.len()`, the whole catalogue, for a history, oldest item first.
     /// Higher is better; every score is finite. Histories and catalogue may hold items outside
     /// the vocabulary. The empty history is scored by popularity.
-    fn score(&self, history: &[u32], scores: &mut [f64]);
+    ///
+    /// `user` is the number of the sequence that the history belongs to, if it is known: models
+    /// with a vector per user look it up, all others do not look at it, and every model does
+    /// without.
+    fn score(&self, user: Option<u32>, history: &[u32], scores: &mut [f64]);
 
     /// The loss of single targets, if the model has one.
     fn losses(&self) -> Option<&dyn Losses> {
@@ -91,14 +96,28 @@ pub trait Recommender: Model + Sized + 'static {
     const CAPABILITIES: &'static [Capability];
     /// Its parameters: the fields of `Parameters`.
     const PARAMETERS: &'static [Parameter];
+    /// Whether it reads [`TrainingData::items`].
+    const READS_ITEMS: bool = false;
     /// Parameters as written: a plain struct with defaults that denies unknown fields.
     type Parameters: DeserializeOwned + Serialize;
+
+    /// Checks what types cannot say of parameters, such as ranges.
+    ///
+    /// # Errors
+    /// What is wrong, as a lowercase fragment that names the parameter.
+    fn check(_: &Self::Parameters) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Fits a model.
     ///
     /// # Errors
-    /// If the data do not allow it.
-    fn fit(parameters: &Self::Parameters, data: &TrainingData<'_>) -> Result<Self, FitError>;
+    /// If the data do not allow it, or training diverges.
+    fn fit(
+        parameters: &Self::Parameters,
+        data: &TrainingData<'_>,
+        run: &mut Run<'_>,
+    ) -> Result<Self, FitError>;
 
     /// Restores what [`Model::save`] gave.
     ///
@@ -127,6 +146,39 @@ pub enum FitError {
     /// A weighted count exceeds what a 64-bit float can hold.
     #[error("counts grew beyond what can be held")]
     Counts(#[from] CsrError),
+    /// It reads the items of the catalogue, and none were given.
+    #[error("model `{model}` reads the items of the catalogue, which were not given")]
+    NoItems {
+        /// The model.
+        model: &'static str,
+    },
+    /// The catalogue is too large for it.
+    #[error(
+        "model `{model}` takes at most {most} items (`{parameter}`), but the vocabulary has {n}"
+    )]
+    TooManyItems {
+        /// The model.
+        model: &'static str,
+        /// The parameter that bounds them.
+        parameter: &'static str,
+        /// The bound.
+        most: usize,
+        /// Size of the vocabulary.
+        n: usize,
+    },
+    /// Training left the numbers that mean anything.
+    #[error("training diverged in epoch {epoch}, batch {batch}: {cause}")]
+    Diverged {
+        /// Epoch, from 0 up.
+        epoch: u32,
+        /// Batch within the epoch, from 0 up.
+        batch: u64,
+        /// The likely cause, with what can be done.
+        cause: String,
+    },
+    /// A checkpoint could not be kept, or was not read back as it was kept.
+    #[error("the checkpoint cannot be used")]
+    Checkpoint(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// A model that could not be restored.
@@ -154,7 +206,7 @@ pub struct UnknownModel {
 }
 
 type Check = fn(&Value) -> Result<Value, ParameterError>;
-type Fit = fn(&Value, &TrainingData<'_>) -> Result<Box<dyn Model>, FitError>;
+type Fit = fn(&Value, &TrainingData<'_>, &mut Run<'_>) -> Result<Box<dyn Model>, FitError>;
 type Load = fn(&Tensors) -> Result<Box<dyn Model>, LoadError>;
 
 /// A model in the registry.
@@ -172,6 +224,8 @@ pub struct Entry {
     pub capabilities: &'static [Capability],
     /// Its parameters.
     pub parameters: &'static [Parameter],
+    /// Whether it reads [`TrainingData::items`].
+    pub reads_items: bool,
     check: Check,
     fit: Fit,
     load: Load,
@@ -186,6 +240,7 @@ impl Entry {
             paper: R::PAPER,
             capabilities: R::CAPABILITIES,
             parameters: R::PARAMETERS,
+            reads_items: R::READS_ITEMS,
             check: check::<R>,
             fit: fit::<R>,
             load: load::<R>,
@@ -203,13 +258,14 @@ impl Entry {
     /// Fits a model.
     ///
     /// # Errors
-    /// If a parameter is wrong or the data do not allow it.
+    /// If a parameter is wrong, the data do not allow it, or training diverges.
     pub fn fit(
         &self,
         parameters: &Value,
         data: &TrainingData<'_>,
+        run: &mut Run<'_>,
     ) -> Result<Box<dyn Model>, FitError> {
-        (self.fit)(parameters, data)
+        (self.fit)(parameters, data, run)
     }
 
     /// Restores a model from its tensors.
@@ -257,10 +313,15 @@ fn parse<R: Recommender>(parameters: &Value) -> Result<R::Parameters, ParameterE
         Value::Null => Value::Object(serde_json::Map::new()),
         other => other.clone(),
     };
-    serde_json::from_value(parameters).map_err(|source| ParameterError {
-        model: R::NAME,
-        source,
-    })
+    serde_json::from_value(parameters)
+        .and_then(|parameters| {
+            R::check(&parameters).map_err(serde::de::Error::custom)?;
+            Ok(parameters)
+        })
+        .map_err(|source| ParameterError {
+            model: R::NAME,
+            source,
+        })
 }
 
 fn check<R: Recommender>(parameters: &Value) -> Result<Value, ParameterError> {
@@ -273,8 +334,9 @@ fn check<R: Recommender>(parameters: &Value) -> Result<Value, ParameterError> {
 fn fit<R: Recommender>(
     parameters: &Value,
     data: &TrainingData<'_>,
+    run: &mut Run<'_>,
 ) -> Result<Box<dyn Model>, FitError> {
-    Ok(Box::new(R::fit(&parse::<R>(parameters)?, data)?))
+    Ok(Box::new(R::fit(&parse::<R>(parameters)?, data, run)?))
 }
 
 fn load<R: Recommender>(tensors: &Tensors) -> Result<Box<dyn Model>, LoadError> {

@@ -43,7 +43,7 @@ pub struct Features {
 }
 
 /// Weight of a term that occurs `n` times, before idf.
-fn damped(n: u32) -> f64 {
+pub(crate) fn damped(n: u32) -> f64 {
     1.0 + libm::log(f64::from(n))
 }
 
@@ -52,7 +52,7 @@ fn idf(n_documents: usize, n_holding: usize) -> f64 {
 }
 
 /// Scales a sparse vector to length `length`, if it is not empty.
-fn scale(vector: &mut [(u32, f64)], length: f64) {
+pub(crate) fn scale(vector: &mut [(u32, f64)], length: f64) {
     let norm = vector.iter().map(|(_, x)| x * x).sum::<f64>().sqrt();
     if norm > 0.0 {
         for (_, x) in vector {
@@ -147,6 +147,11 @@ impl Features {
             n_terms: columns.len(),
             text: Csr::from_rows(columns.len(), text)?,
         })
+    }
+
+    /// Text of each catalogue item, rows of length 1 or empty, a column per term.
+    pub(crate) fn into_text(self) -> Csr<f64> {
+        self.text
     }
 
     /// Number of columns: vocabulary items, then terms.

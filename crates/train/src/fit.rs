@@ -1,18 +1,15 @@
 //! Mode `fit`: fit a model, rank for every request.
 
-use metrics::{Place, Ranks};
-use models::{Card, Losses, Sequences, TrainingData};
+use models::{Card, FitError, Losses, Run, Sequences, TrainingData};
 use rayon::prelude::*;
-use stage::{Failure, Io};
-use tables::{NOT_RANKED, Part, Prediction, Request, RowWriter, TrainingEpoch};
+use stage::{Failure, Io, Seed};
+use tables::{Part, Prediction, Request, RowWriter, TrainingEpoch};
 
 use crate::act::Dropped;
 use crate::config::{self, Config};
 use crate::inputs;
 use crate::rank::{BLOCK, Ranker};
-
-/// Cut-off of the validation figure.
-const VALIDATION_CUT: usize = 10;
+use crate::watch::{Mean, VALIDATION_CUT, Watch};
 
 /// Samples whose losses are summed at once; fixes the order of the sum for any number of threads.
 const LOSS_BLOCK: usize = 8192;
@@ -30,11 +27,25 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     let samples = read_samples(config, io)?;
     let requests = inputs::requests(io, &catalogue, &sequences)?;
 
-    let data =
+    let items = match entry.reads_items {
+        true => Some(inputs::item_features(io, &catalogue)?),
+        false => None,
+    };
+
+    let mut data =
         TrainingData::new(&samples, &sequences, catalogue.n_vocabulary).map_err(Failure::data)?;
+    if let Some(items) = &items {
+        data = data.with_items(items);
+    }
+    let mut watch = Watch::new(io, &catalogue, &sequences, &requests, config.seen);
+    let mut run = Run {
+        seed: Seed::root(config.seed).child("fit"),
+        observer: &mut watch,
+    };
     let model = entry
-        .fit(&parameters, &data)
-        .map_err(Failure::computation)?;
+        .fit(&parameters, &data, &mut run)
+        .map_err(cannot_fit)?;
+    let mut epochs = watch.into_epochs();
     let card = Card {
         name: entry.name.to_owned(),
         revision: entry.revision,
@@ -51,24 +62,46 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
         top: config.top,
     };
     let validation = predict(&ranker, &requests, &sequences, io)?;
-    let epoch = TrainingEpoch {
-        epoch: 0,
-        n_samples: n_weighted(&data),
-        loss: model.losses().and_then(|losses| mean_loss(losses, &data)),
-        validation,
-        learning_rate: None,
-    };
+    if epochs.is_empty() {
+        epochs.push(TrainingEpoch {
+            epoch: 0,
+            n_samples: n_weighted(&data),
+            loss: model.losses().and_then(|losses| mean_loss(losses, &data)),
+            validation,
+            learning_rate: None,
+        });
+    }
     let figure = |x: Option<f64>| x.map_or("none".to_owned(), |x| format!("{x:.4}"));
     io.note(&format!(
         "{}: {} samples, loss {}, NDCG@{VALIDATION_CUT} on {} {}",
         entry.name,
-        epoch.n_samples,
-        figure(epoch.loss),
+        n_weighted(&data),
+        figure(epochs.last().and_then(|epoch| epoch.loss)),
         Part::ValuationFit,
-        figure(epoch.validation),
+        figure(validation),
     ));
-    tables::write_all(&io.output("training")?, [epoch]).map_err(Failure::environment)?;
+    tables::write_all(&io.output("training")?, epochs).map_err(Failure::environment)?;
     Ok(())
+}
+
+/// What a model that could not be fitted means for the stage.
+fn cannot_fit(error: FitError) -> Failure {
+    match error {
+        FitError::TooManyItems {
+            parameter, n, most, ..
+        } => {
+            let hint = format!(
+                "write `{parameter}: {n}`, which takes {:.0} times the memory, or take another model",
+                (n as f64 / most.max(1) as f64).powi(2)
+            );
+            Failure::configuration(error).hint(hint)
+        }
+        FitError::Parameters(_) => Failure::configuration(error),
+        FitError::Checkpoint(_) => Failure::environment(error),
+        FitError::NoItems { .. } | FitError::Counts(_) | FitError::Diverged { .. } => {
+            Failure::computation(error)
+        }
+    }
 }
 
 /// Reads the samples, without those that scores tell to drop.
@@ -111,40 +144,13 @@ fn predict(
             .rank_all(block, history)
             .map_err(Failure::computation)?;
         for row in rows {
-            if row.part == Part::ValuationFit && !row.relevant.is_empty() {
-                validation.add(ndcg(&row));
-            }
+            validation.add_prediction(&row);
             writer.push(row).map_err(Failure::environment)?;
         }
         progress.advance(block.len() as u64);
     }
     writer.finish().map_err(Failure::environment)?;
     Ok(validation.value())
-}
-
-/// NDCG of one request with mid-ranks.
-fn ndcg(row: &Prediction) -> f64 {
-    let places = row.better.iter().zip(&row.tied);
-    let places =
-        places.map(|(&better, &tied)| (better != NOT_RANKED).then(|| Place::new(better, tied)));
-    Ranks::middle(places).ndcg(VALIDATION_CUT)
-}
-
-#[derive(Default)]
-struct Mean {
-    sum: f64,
-    n: u64,
-}
-
-impl Mean {
-    fn add(&mut self, value: f64) {
-        self.sum += value;
-        self.n += 1;
-    }
-
-    fn value(&self) -> Option<f64> {
-        (self.n > 0).then(|| self.sum / self.n as f64)
-    }
 }
 
 /// Samples that count for anything.

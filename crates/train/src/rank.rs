@@ -121,7 +121,8 @@ impl Ranker<'_> {
         history: &[u32],
         scratch: &mut Scratch,
     ) -> Result<u32, RankError> {
-        self.model.score(history, &mut scratch.scores);
+        self.model
+            .score(Some(request.sequence), history, &mut scratch.scores);
         let requested_at = request.requested_at.map(|instant| instant.0);
         let mut n_candidates = 0;
         for (item, (score, known_at)) in scratch
@@ -207,7 +208,7 @@ mod tests {
     struct Fixed(Vec<f64>);
 
     impl Model for Fixed {
-        fn score(&self, _: &[u32], scores: &mut [f64]) {
+        fn score(&self, _: Option<u32>, _: &[u32], scores: &mut [f64]) {
             scores.copy_from_slice(&self.0);
         }
 

@@ -27,6 +27,7 @@ use tensors::{Csr, TensorError, Tensors};
 use crate::counts::Counts;
 use crate::data::TrainingData;
 use crate::recommender::{Capability, FitError, LoadError, Losses, Model, Parameter, Recommender};
+use crate::run::Run;
 
 const TRANSITIONS: &str = "transitions";
 
@@ -111,7 +112,7 @@ impl Recommender for Markov {
     const PARAMETERS: &'static [Parameter] = &[];
     type Parameters = Parameters;
 
-    fn fit(_: &Parameters, data: &TrainingData<'_>) -> Result<Self, FitError> {
+    fn fit(_: &Parameters, data: &TrainingData<'_>, _: &mut Run<'_>) -> Result<Self, FitError> {
         Ok(Self::new(Counts::of(data), count(data)?))
     }
 
@@ -130,7 +131,7 @@ impl Recommender for Markov {
 }
 
 impl Model for Markov {
-    fn score(&self, history: &[u32], scores: &mut [f64]) {
+    fn score(&self, _: Option<u32>, history: &[u32], scores: &mut [f64]) {
         self.counts.write_shares(scores);
         if let Some(last) = self.last(history) {
             let (items, weights) = self.transitions.row(last);
@@ -176,6 +177,8 @@ impl Losses for Markov {
 
 #[cfg(test)]
 mod tests {
+    use seed::Seed;
+
     use super::*;
     use crate::conformance::log;
 
@@ -186,12 +189,12 @@ mod tests {
             (&[0, 1, 0], &[1.0, 2.0, 1.0]),
         ]);
         let data = TrainingData::new(&samples, &sequences, 4).unwrap();
-        let model = Markov::fit(&Parameters {}, &data).unwrap();
+        let model = Markov::fit(&Parameters {}, &data, &mut Run::silent(Seed::root(1))).unwrap();
         // c = [3, 4, 1, 0], N + V = 12; after 0: 1 with weight 1 + 2; after 1: 2 and 0; after 2: 1.
         let share = [4.0, 5.0, 2.0, 1.0].map(|n| n / 12.0);
         let after_0 = [0.0, 3.0, 0.0, 0.0];
         let mut scores = [0.0; 4];
-        model.score(&[2, 0], &mut scores);
+        model.score(None, &[2, 0], &mut scores);
         for item in 0..4_u32 {
             let at = item as usize;
             let expected = after_0[at] + share[at];
@@ -208,11 +211,11 @@ mod tests {
     fn nothing_before_leaves_popularity() {
         let (samples, sequences) = log(&[(&[0, 1, 1], &[1.0; 3])]);
         let data = TrainingData::new(&samples, &sequences, 3).unwrap();
-        let model = Markov::fit(&Parameters {}, &data).unwrap();
+        let model = Markov::fit(&Parameters {}, &data, &mut Run::silent(Seed::root(1))).unwrap();
         // Item 2 is known and was never followed; item 7 is not known.
         for history in [&[][..], &[2], &[7]] {
             let mut scores = [0.0; 3];
-            model.score(history, &mut scores);
+            model.score(None, history, &mut scores);
             for (score, count) in scores.iter().zip([2.0, 3.0, 1.0]) {
                 assert!((score - count / 6.0).abs() < 1e-15);
             }
@@ -230,7 +233,7 @@ mod tests {
             samples.push(u64::from(position), 0, history_end, item, 1.0);
         }
         let data = TrainingData::new(&samples, &sequences, 3).unwrap();
-        let model = Markov::fit(&Parameters {}, &data).unwrap();
+        let model = Markov::fit(&Parameters {}, &data, &mut Run::silent(Seed::root(1))).unwrap();
         let transitions = model.transitions().unwrap();
         assert_eq!(transitions.row(0), (&[1, 2][..], &[1.0, 1.0][..]));
         assert_eq!(transitions.row(1).0.len(), 0);

@@ -1,5 +1,7 @@
 //! The registry of models: a new one is its file, its `mod` line and its entry.
 
+mod association_rules;
+mod content;
 mod item_knn;
 mod markov;
 mod popularity;
@@ -9,6 +11,8 @@ use crate::recommender::Entry;
 /// All models, simplest first.
 pub static REGISTRY: &[Entry] = &[
     Entry::of::<popularity::Popularity>(),
+    Entry::of::<content::Content>(),
+    Entry::of::<association_rules::AssociationRules>(),
     Entry::of::<markov::Markov>(),
     Entry::of::<item_knn::ItemKnn>(),
 ];

@@ -24,6 +24,7 @@ use tensors::{TensorError, Tensors};
 use crate::counts::Counts;
 use crate::data::TrainingData;
 use crate::recommender::{Capability, FitError, LoadError, Losses, Model, Parameter, Recommender};
+use crate::run::Run;
 
 /// The fitted model.
 pub(super) struct Popularity {
@@ -44,7 +45,7 @@ impl Recommender for Popularity {
     const PARAMETERS: &'static [Parameter] = &[];
     type Parameters = Parameters;
 
-    fn fit(_: &Parameters, data: &TrainingData<'_>) -> Result<Self, FitError> {
+    fn fit(_: &Parameters, data: &TrainingData<'_>, _: &mut Run<'_>) -> Result<Self, FitError> {
         Ok(Self {
             counts: Counts::of(data),
         })
@@ -58,7 +59,7 @@ impl Recommender for Popularity {
 }
 
 impl Model for Popularity {
-    fn score(&self, _: &[u32], scores: &mut [f64]) {
+    fn score(&self, _: Option<u32>, _: &[u32], scores: &mut [f64]) {
         self.counts.write_shares(scores);
     }
 
@@ -85,6 +86,8 @@ impl Losses for Popularity {
 
 #[cfg(test)]
 mod tests {
+    use seed::Seed;
+
     use super::*;
     use crate::conformance::log;
 
@@ -93,10 +96,11 @@ mod tests {
         // Targets 0, 1, 1, 2 and 1 with weight 0.5; four items, the last never a target.
         let (samples, sequences) = log(&[(&[0, 1, 1], &[1.0, 1.0, 1.0]), (&[2, 1], &[1.0, 0.5])]);
         let data = TrainingData::new(&samples, &sequences, 4).unwrap();
-        let model = Popularity::fit(&Parameters {}, &data).unwrap();
+        let model =
+            Popularity::fit(&Parameters {}, &data, &mut Run::silent(Seed::root(1))).unwrap();
         assert_eq!(model.item_counts().unwrap(), [1.0, 2.5, 1.0, 0.0]);
         let mut scores = [0.0; 6];
-        model.score(&[3], &mut scores);
+        model.score(None, &[3], &mut scores);
         // N + V = 4.5 + 4.
         let expected = [2.0, 3.5, 2.0, 1.0, 1.0, 1.0].map(|n| n / 8.5);
         for (item, (score, expected)) in (0_u32..).zip(scores.iter().zip(expected)) {

@@ -1,0 +1,130 @@
+//! What the stage does for a model that is trained step by step: records its epochs, ranks held-out
+//! requests for it, shows its progress.
+
+use metrics::{Place, Ranks};
+use models::{Epoch, Model, Observer, Sequences};
+use stage::{Io, Progress};
+use tables::{NOT_RANKED, Part, Prediction, Request, TrainingEpoch};
+
+use crate::config::Seen;
+use crate::inputs::Catalogue;
+use crate::rank::{BLOCK, Ranker};
+
+/// Cut-off of the validation figure.
+pub(crate) const VALIDATION_CUT: usize = 10;
+
+/// Watches one training run.
+pub(crate) struct Watch<'a> {
+    io: &'a Io,
+    catalogue: &'a Catalogue,
+    sequences: &'a Sequences,
+    /// Those of `valuation.fit`.
+    requests: Vec<Request>,
+    seen: Seen,
+    epochs: Vec<TrainingEpoch>,
+    /// What is being shown, and how much of it is done.
+    progress: Option<(String, Progress, u64)>,
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) fn new(
+        io: &'a Io,
+        catalogue: &'a Catalogue,
+        sequences: &'a Sequences,
+        requests: &[Request],
+        seen: Seen,
+    ) -> Self {
+        let held_out = requests.iter().filter(|row| row.part == Part::ValuationFit);
+        Self {
+            io,
+            catalogue,
+            sequences,
+            requests: held_out.cloned().collect(),
+            seen,
+            epochs: Vec::new(),
+            progress: None,
+        }
+    }
+
+    /// What the model told of its epochs.
+    pub(crate) fn into_epochs(self) -> Vec<TrainingEpoch> {
+        self.epochs
+    }
+}
+
+impl Observer for Watch<'_> {
+    fn epoch(&mut self, epoch: &Epoch) {
+        self.epochs.push(TrainingEpoch {
+            epoch: epoch.epoch,
+            n_samples: epoch.n_samples,
+            loss: epoch.loss,
+            validation: epoch.validation,
+            learning_rate: epoch.learning_rate,
+        });
+    }
+
+    fn progress(&mut self, what: &str, done: u64, total: u64) {
+        let is_new = match &self.progress {
+            Some((shown, _, before)) => shown != what || done < *before,
+            None => true,
+        };
+        if is_new {
+            self.progress = Some((what.to_owned(), self.io.progress(what, total), 0));
+        }
+        if let Some((_, bar, before)) = &mut self.progress {
+            bar.advance(done - *before);
+            *before = done;
+        }
+    }
+
+    fn validate(&mut self, model: &dyn Model) -> Option<f64> {
+        let ranker = Ranker {
+            model,
+            catalogue: self.catalogue,
+            seen: self.seen,
+            top: 0,
+        };
+        let history = |request: &Request| {
+            self.sequences
+                .history(request.sequence, request.history_end)
+                .unwrap_or(&[])
+        };
+        let mut mean = Mean::default();
+        for block in self.requests.chunks(BLOCK) {
+            // A score that is not finite shows where the model is used; here it has no value.
+            for row in ranker.rank_all(block, history).ok()? {
+                mean.add_prediction(&row);
+            }
+        }
+        mean.value()
+    }
+}
+
+/// NDCG of one request with mid-ranks.
+fn ndcg(row: &Prediction) -> f64 {
+    let places = row.better.iter().zip(&row.tied);
+    let places =
+        places.map(|(&better, &tied)| (better != NOT_RANKED).then(|| Place::new(better, tied)));
+    Ranks::middle(places).ndcg(VALIDATION_CUT)
+}
+
+/// The validation figure: mean NDCG over requests of `valuation.fit` with anything relevant.
+#[derive(Default)]
+pub(crate) struct Mean {
+    sum: f64,
+    n: u64,
+}
+
+impl Mean {
+    /// Counts a prediction, if it belongs to the figure.
+    pub(crate) fn add_prediction(&mut self, row: &Prediction) {
+        if row.part == Part::ValuationFit && !row.relevant.is_empty() {
+            self.sum += ndcg(row);
+            self.n += 1;
+        }
+    }
+
+    pub(crate) fn value(&self) -> Option<f64> {
+        (self.n > 0).then(|| self.sum / self.n as f64)
+    }
+}
