@@ -11,6 +11,7 @@ mod fit;
 mod inputs;
 mod probe;
 mod rank;
+mod resume;
 mod watch;
 
 use stage::{Description, Failure, Io, Offers, Stage};

@@ -2,13 +2,14 @@
 //! requests for it, shows its progress.
 
 use metrics::{Place, Ranks};
-use models::{Epoch, Model, Observer, Sequences};
+use models::{Checkpoint, Epoch, FitError, Model, Observer, Sequences};
 use stage::{Io, Progress};
 use tables::{NOT_RANKED, Part, Prediction, Request, TrainingEpoch};
 
 use crate::config::Seen;
 use crate::inputs::Catalogue;
 use crate::rank::{BLOCK, Ranker};
+use crate::resume;
 
 /// Cut-off of the validation figure.
 pub(crate) const VALIDATION_CUT: usize = 10;
@@ -75,6 +76,30 @@ impl Observer for Watch<'_> {
             bar.advance(done - *before);
             *before = done;
         }
+    }
+
+    fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), FitError> {
+        let Some(directory) = self.io.resume() else {
+            return Ok(());
+        };
+        resume::keep(directory, checkpoint, &self.epochs)
+            .map_err(|error| FitError::Checkpoint(Box::new(error)))
+    }
+
+    fn resume(&mut self) -> Result<Option<Checkpoint>, FitError> {
+        let Some(directory) = self.io.resume() else {
+            return Ok(None);
+        };
+        let last =
+            resume::last(directory).map_err(|error| FitError::Checkpoint(Box::new(error)))?;
+        Ok(last.map(|(checkpoint, epochs)| {
+            self.epochs = epochs;
+            self.io.note(&format!(
+                "going on from step {} of an interrupted run",
+                checkpoint.step
+            ));
+            checkpoint
+        }))
     }
 
     fn validate(&mut self, model: &dyn Model) -> Option<f64> {
