@@ -36,6 +36,11 @@ pub trait Model: Send + Sync {
         None
     }
 
+    /// Optimiser steps that led to these weights, if it was trained step by step.
+    fn steps(&self) -> Option<u64> {
+        None
+    }
+
     /// Everything fitted.
     ///
     /// # Errors

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stage::{Absent, Exit, Failure, Io, Label};
 use tables::{
-    Audit, Conclusion, Measured, MethodCard, Metric, Part, PerRequest, ProfileEntry, ReadError,
-    Reject, Score, TrainingEpoch,
+    Audit, Conclusion, Latency, Measured, MethodCard, Metric, Part, PerRequest, ProfileEntry,
+    ReadError, Reject, Score, TrainingEpoch,
 };
 
 use crate::chart::Histogram;
@@ -121,6 +121,8 @@ pub(crate) struct Evidence {
     pub(crate) costs: Vec<Measured>,
     /// Sentences about them, which are measured too.
     pub(crate) cost_conclusions: Vec<Conclusion>,
+    /// How fast models answer, with their places. Measured.
+    pub(crate) latency: Vec<(Label, Latency)>,
     /// Cleaning steps, in the order of stages.
     pub(crate) audit: Vec<Audit>,
     /// Figures of the split data.
@@ -136,7 +138,7 @@ pub(crate) struct Evidence {
 }
 
 /// Roles in the order of the description.
-pub(crate) const ROLES: [&str; 9] = [
+pub(crate) const ROLES: [&str; 10] = [
     "metrics",
     "conclusions",
     "per_request",
@@ -146,6 +148,7 @@ pub(crate) const ROLES: [&str; 9] = [
     "scores",
     "training",
     "rejects",
+    "latency",
 ];
 
 impl Evidence {
@@ -172,6 +175,11 @@ impl Evidence {
                 label: input.label.clone(),
                 epochs,
             });
+        }
+        for input in io.many("latency") {
+            let rows: Vec<Latency> = tables::read_all(&input.path).map_err(Failure::data)?;
+            let rows = rows.into_iter().map(|row| (input.label.clone(), row));
+            evidence.latency.extend(rows);
         }
         evidence.check_finite()?;
         Ok(evidence)

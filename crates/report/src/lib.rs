@@ -84,7 +84,7 @@ impl Stage for Report {
     type Config = Config;
 
     fn description() -> Description {
-        const WHAT: [&str; 9] = [
+        const WHAT: [&str; 10] = [
             "Figures with intervals and protocols.",
             "Sentences that hold.",
             "Figures of single requests.",
@@ -94,8 +94,9 @@ impl Stage for Report {
             "Scores and cards of the methods.",
             "Epochs of the models.",
             "Refused records.",
+            "How fast models answer; on the page alone.",
         ];
-        const KINDS: [&[&str]; 9] = [
+        const KINDS: [&[&str]; 10] = [
             &["metrics"],
             &["conclusions"],
             &["per_request"],
@@ -105,6 +106,7 @@ impl Stage for Report {
             &["scores"],
             &["training"],
             &["rejects"],
+            &["latency"],
         ];
         let inputs = ROLES.into_iter().zip(KINDS).zip(WHAT);
         Description {

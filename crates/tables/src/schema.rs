@@ -389,6 +389,25 @@ table! {
 }
 
 table! {
+    /// One way of asking a fitted model, timed. Measured.
+    pub LATENCY = "latency" of Latency {
+        /// `single_request`: from a history to the best items, one after the other on one thread;
+        /// `full_ranking`: all test requests on all threads.
+        what: String,
+        /// Requests.
+        n: u64,
+        /// Threads.
+        threads: u32,
+        /// Median time of a request, in ms.
+        p50_ms: f64,
+        /// Time that 99 % of the requests do not exceed, in ms.
+        p99_ms: f64,
+        /// Requests a second.
+        per_second: f64,
+    }
+}
+
+table! {
     /// What a probe says of one training sample. Sorted by (`sequence`, position), as `samples`.
     pub PROBE_SAMPLES = "probe_samples" of ProbeSample {
         /// The sample.

@@ -105,6 +105,11 @@ impl Dropped {
         }
     }
 
+    /// Samples that were asked for.
+    pub(crate) fn n_asked(&self) -> usize {
+        self.n_asked
+    }
+
     /// Checks that every score was of a sample, and returns the number of samples dropped.
     pub(crate) fn finish(self) -> Result<usize, Failure> {
         let n_scores = self.sample_ids.len();

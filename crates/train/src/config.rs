@@ -32,7 +32,10 @@ pub struct Config {
     /// Representations in mode `probe`.
     #[serde(default)]
     pub features: Features,
-    /// Seed; decides between equal scores when samples are dropped.
+    /// What mode `serve` times.
+    #[serde(default)]
+    pub serve: Serve,
+    /// Seed of the model's chance; also decides between equal scores when samples are dropped.
     #[serde(default)]
     pub seed: u64,
 }
@@ -50,6 +53,8 @@ pub enum Mode {
     Fit,
     /// Lay out what estimators may look at.
     Probe,
+    /// Measure how fast a fitted model answers.
+    Serve,
 }
 
 /// Whether items of the history are candidates.
@@ -63,13 +68,45 @@ pub enum Seen {
     Exclude,
 }
 
-/// What removal of a sample means.
+/// What mode `serve` times.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serve {
+    /// Single requests that are timed, drawn from the test requests.
+    #[serde(default = "default_requests")]
+    pub requests: usize,
+    /// Single requests before the clock starts.
+    #[serde(default = "default_warm_up")]
+    pub warm_up: usize,
+}
+
+fn default_requests() -> usize {
+    1000
+}
+
+fn default_warm_up() -> usize {
+    100
+}
+
+impl Default for Serve {
+    fn default() -> Self {
+        Self {
+            requests: default_requests(),
+            warm_up: default_warm_up(),
+        }
+    }
+}
+
+/// What removal of a sample means; in both, its event stays visible in other samples' histories.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Regime {
-    /// The samples are gone; their events stay visible in other samples' histories.
+    /// The samples are gone; epochs and early stopping as usual.
     #[default]
     Drop,
+    /// Weight 0, with the batches and the schedule of the model that is wired, for exactly the
+    /// steps that led to it.
+    Mask,
 }
 
 /// What to do about scores: exactly one of the two.
@@ -172,6 +209,7 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
     match config.mode {
         Mode::Fit => check_fit(config, offers),
         Mode::Probe => check_probe(config, offers),
+        Mode::Serve => check_serve(config, offers),
     }
 }
 
@@ -195,10 +233,7 @@ fn check_fit(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
     // Without offers a person checks the configuration alone.
     if !offers.is_empty() {
         let has_scores = offers.contains_key("scores");
-        if offers.contains_key("model") {
-            return Err(wrong("mode `fit` takes no input `model`")
-                .hint("leave the input out, or write `mode: probe`"));
-        }
+        check_base(config.regime, offers.contains_key("model"))?;
         if config.act.is_some() && !has_scores {
             return Err(needs_scores());
         }
@@ -227,6 +262,19 @@ fn check_fit(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
     ]))
 }
 
+/// Regime `mask` repeats the training of a model that is wired; nothing else looks at one.
+pub(crate) fn check_base(regime: Regime, has_model: bool) -> Result<(), Failure> {
+    match (regime, has_model) {
+        (Regime::Drop, true) => Err(wrong("mode `fit` takes no input `model`")
+            .hint("leave the input out, or write `regime: mask` or `mode: probe`")),
+        (Regime::Mask, false) => Err(wrong(
+            "`regime: mask` needs the input `model`: the one whose training is repeated",
+        )
+        .hint("wire the output `model` of a node of mode `fit` with the same `model:`")),
+        _ => Ok(()),
+    }
+}
+
 /// Acting without scores.
 pub(crate) fn needs_scores() -> Failure {
     wrong("`act` needs the input `scores`").hint("wire `scores` of an `estimate` node")
@@ -238,10 +286,15 @@ pub(crate) fn scores_unused() -> Failure {
         .hint("write `act: { drop_lowest: 0.2 }`, or leave the input out")
 }
 
-fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
+/// What holds for every mode that works on a fitted model; gives what that model offers.
+fn check_fitted<'o>(
+    mode: &str,
+    config: &Config,
+    offers: &'o Offers,
+) -> Result<Option<&'o Offer>, Failure> {
     if let Some(model) = &config.model {
         return Err(wrong(format!(
-            "mode `probe` takes the model as an input, not as `model: {}`",
+            "mode `{mode}` takes the model as an input, not as `model: {}`",
             model.name
         ))
         .hint("wire the output `model` of a node of mode `fit`"));
@@ -249,14 +302,35 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
     if config.act.is_some() {
         return Err(wrong("`act` belongs to mode `fit`"));
     }
+    if config.regime != Regime::Drop {
+        return Err(wrong("`regime` belongs to mode `fit`"));
+    }
     if !offers.is_empty() && offers.contains_key("scores") {
-        return Err(wrong("mode `probe` takes no input `scores`"));
+        return Err(wrong(format!("mode `{mode}` takes no input `scores`")));
     }
     let model = offers.get("model").and_then(|offers| offers.first());
     if !offers.is_empty() && model.is_none() {
-        return Err(wrong("mode `probe` needs the input `model`")
+        return Err(wrong(format!("mode `{mode}` needs the input `model`"))
             .hint("wire the output `model` of a node of mode `fit`"));
     }
+    Ok(model)
+}
+
+fn check_serve(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
+    let model = check_fitted("serve", config, offers)?;
+    if config.serve.requests == 0 {
+        return Err(wrong("`serve.requests` is 0: nothing would be timed"));
+    }
+    let offer = Offer {
+        kind: "latency".to_owned(),
+        facts: model.map(|model| model.facts.clone()).unwrap_or_default(),
+        ..Offer::default()
+    };
+    Ok(Offers::from([("latency".to_owned(), vec![offer])]))
+}
+
+fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
+    let model = check_fitted("probe", config, offers)?;
     let mut offer = Offer {
         kind: "probe".to_owned(),
         ..Offer::default()
@@ -376,6 +450,22 @@ mod tests {
                 "takes no input `model`",
             ),
             ("mode: probe\n", &["samples"], "needs the input `model`"),
+            ("mode: serve\n", &["samples"], "needs the input `model`"),
+            (
+                "model: markov\nregime: mask\n",
+                &["samples"],
+                "needs the input `model`",
+            ),
+            (
+                "mode: serve\nserve: { requests: 0 }\n",
+                &["model"],
+                "nothing would be timed",
+            ),
+            (
+                "mode: probe\nregime: mask\n",
+                &["model"],
+                "belongs to mode `fit`",
+            ),
             (
                 "mode: probe\n",
                 &["model", "scores"],
@@ -385,7 +475,7 @@ mod tests {
             let message = message(text, &offered(kinds));
             assert!(message.contains(expected), "{text:?}: {message}");
         }
-        let unknown = stage::yaml::parse::<Config>("model: markov\nregime: mask\n", "t");
-        assert!(unknown.unwrap_err().to_string().contains("mask"));
+        let unknown = stage::yaml::parse::<Config>("model: markov\nregime: maks\n", "t");
+        assert!(unknown.unwrap_err().to_string().contains("maks"));
     }
 }

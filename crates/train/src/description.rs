@@ -26,13 +26,13 @@ fn config() -> Vec<Field> {
             "mode",
             String,
             Some("fit"),
-            "`fit` fits a model and ranks; `probe` lays out what estimators may look at",
+            "`fit` fits a model and ranks; `probe` lays out what estimators may look at; `serve` measures how fast a model answers",
         ),
         field(
             "model",
             Named,
             Some("null"),
-            "the model to fit; left out in mode `probe`",
+            "the model to fit; left out in the other modes",
         ),
         field(
             "seen",
@@ -62,7 +62,7 @@ fn config() -> Vec<Field> {
             "regime",
             String,
             Some("drop"),
-            "what removal means; `drop`: the samples are gone, their events stay in other histories",
+            "what removal means; `drop`: the samples are gone; `mask`: weight 0, same batches and steps as the model that is wired; their events stay in other histories in both",
         ),
         field(
             "features.max_history",
@@ -83,10 +83,22 @@ fn config() -> Vec<Field> {
             "weight of text terms in cosines of representations",
         ),
         field(
+            "serve.requests",
+            Integer,
+            Some("1000"),
+            "mode `serve`: single requests that are timed",
+        ),
+        field(
+            "serve.warm_up",
+            Integer,
+            Some("100"),
+            "mode `serve`: single requests before the clock starts",
+        ),
+        field(
             "seed",
             Integer,
             Some("0"),
-            "decides between equal scores when samples are dropped",
+            "seed of the model's chance; also decides between equal scores when samples are dropped",
         ),
     ]
 }
@@ -96,7 +108,7 @@ pub(crate) fn description() -> Description {
         protocol: PROTOCOL,
         name: "train",
         revision: 1,
-        doc: "Fits a model on training samples and ranks all candidates for every request, or lays out what estimators may look at.",
+        doc: "Fits a model on training samples and ranks all candidates for every request, lays out what estimators may look at, or measures how fast a model answers.",
         uses_seed: true,
         is_resumable: true,
         uses_floats: true,
@@ -120,7 +132,7 @@ pub(crate) fn description() -> Description {
                 "scores of the training samples, to act on",
             )
             .optional(),
-            Input::required("model", &["model"], "the fitted model, in mode `probe`").optional(),
+            Input::required("model", &["model"], "the fitted model, in modes `probe` and `serve`; in mode `fit`, what `regime: mask` repeats").optional(),
         ],
         outputs: vec![
             Output::new("model", "mode `fit`: the fitted model"),
@@ -130,6 +142,7 @@ pub(crate) fn description() -> Description {
             ),
             Output::new("training", "mode `fit`: loss and validation figure"),
             Output::new("probe", "mode `probe`: what estimators may look at"),
+            Output::new("latency", "mode `serve`: times of requests, and throughput").measured(),
         ],
         config: config(),
         registries: BTreeMap::from([(

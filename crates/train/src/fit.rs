@@ -1,26 +1,29 @@
 //! Mode `fit`: fit a model, rank for every request.
 
+use std::path::Path;
+
 use models::{Card, FitError, Losses, Run, Sequences, TrainingData};
 use rayon::prelude::*;
 use stage::{Failure, Io, Seed};
 use tables::{Part, Prediction, Request, RowWriter, TrainingEpoch};
 
 use crate::act::Dropped;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Regime};
 use crate::inputs;
 use crate::rank::{BLOCK, Ranker};
 use crate::watch::{Mean, VALIDATION_CUT, Watch};
+
+/// The parameter by which models that train step by step are told to take exactly so many.
+const STEPS: &str = "steps";
 
 /// Samples whose losses are summed at once; fixes the order of the sum for any number of threads.
 const LOSS_BLOCK: usize = 8192;
 
 pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
-    let (entry, parameters) = config::model(config)?;
-    if io.optional("model").is_some() {
-        return Err(Failure::new(
-            stage::Exit::Configuration,
-            "mode `fit` takes no input `model`",
-        ));
+    let (entry, mut parameters) = config::model(config)?;
+    config::check_base(config.regime, io.optional("model").is_some())?;
+    if let Some(base) = io.optional("model") {
+        parameters = of_base(entry, parameters, base)?;
     }
     let catalogue = inputs::catalogue(io)?;
     let sequences = inputs::sequences(io, &catalogue)?;
@@ -104,18 +107,53 @@ fn cannot_fit(error: FitError) -> Failure {
     }
 }
 
-/// Reads the samples, without those that scores tell to drop.
+/// The parameters that repeat the training of the model that is wired: its own, for exactly the
+/// steps that led to it.
+fn of_base(
+    entry: &models::Entry,
+    mut parameters: serde_json::Value,
+    directory: &Path,
+) -> Result<serde_json::Value, Failure> {
+    let (card, base) = models::load(directory)
+        .map_err(|error| Failure::data(error).hint("fit the model again, in mode `fit`"))?;
+    if card.name != entry.name || card.parameters != parameters {
+        return Err(Failure::new(
+            stage::Exit::Configuration,
+            format!(
+                "`regime: mask` repeats the training of the model that is wired, but that is `{}` with {}, not `{}` with {parameters}",
+                card.name, card.parameters, entry.name
+            ),
+        )
+        .hint("write the same `model:` at both nodes"));
+    }
+    if let (Some(steps), Some(parameter)) = (base.steps(), parameters.get_mut(STEPS)) {
+        *parameter = steps.into();
+    }
+    Ok(parameters)
+}
+
+/// Reads the samples, acting on scores where told to.
 fn read_samples(config: &Config, io: &Io) -> Result<models::Samples, Failure> {
     let directory = io.input("samples")?;
     match (&config.act, io.optional("scores")) {
-        (None, None) => inputs::samples(directory, io, |_| Ok(true)),
+        (None, None) => inputs::samples(directory, io, |_| Ok(Some(1.0))),
         (None, Some(_)) => Err(config::scores_unused()),
         (Some(_), None) => Err(config::needs_scores()),
         (Some(act), Some(scores)) => {
             let mut dropped = Dropped::read(scores, act, config.seed)?;
-            let samples = inputs::samples(directory, io, |id| dropped.keeps(id))?;
+            let removed = match config.regime {
+                Regime::Drop => None,
+                Regime::Mask => Some(0.0),
+            };
+            let samples = inputs::samples(directory, io, |id| {
+                Ok(if dropped.keeps(id)? {
+                    Some(1.0)
+                } else {
+                    removed
+                })
+            })?;
+            let n = dropped.n_asked();
             let n_dropped = dropped.finish()?;
-            let n = n_dropped + samples.n();
             io.note(&format!("dropped {n_dropped} of {n} samples"));
             Ok(samples)
         }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use models::{DataError, Samples, Sequences};
-use stage::{Failure, Io};
+use models::{Card, DataError, Model, Samples, Sequences};
+use stage::{Exit, Failure, Io};
 use tables::{CatalogueEntry, ItemFeatures, NOT_RANKED, Part, Request, Sample, SequenceEvent};
 
 /// The items that can be ranked.
@@ -100,6 +100,31 @@ pub(crate) fn catalogue(io: &Io) -> Result<Catalogue, Failure> {
     Ok(catalogue)
 }
 
+/// Reads the fitted model that a mode works on, and the catalogue that it fits.
+pub(crate) fn fitted(io: &Io, mode: &str) -> Result<(Card, Box<dyn Model>, Catalogue), Failure> {
+    let directory = io.optional("model").ok_or_else(|| {
+        Failure::new(
+            Exit::Configuration,
+            format!("mode `{mode}` needs the input `model`"),
+        )
+        .hint("give it with `--in model=DIRECTORY`")
+    })?;
+    let (card, model) = models::load(directory)
+        .map_err(|error| Failure::data(error).hint("fit the model again, in mode `fit`"))?;
+    let catalogue = catalogue(io)?;
+    if card.n_vocabulary != catalogue.n_vocabulary {
+        return Err(Failure::new(
+            Exit::Data,
+            format!(
+                "the model was fitted on {} items, the vocabulary has {}",
+                card.n_vocabulary, catalogue.n_vocabulary
+            ),
+        )
+        .hint("wire a model that was fitted on outputs of the same `split` node"));
+    }
+    Ok((card, model, catalogue))
+}
+
 /// Reads the items of `sequences`.
 pub(crate) fn sequences(io: &Io, catalogue: &Catalogue) -> Result<Sequences, Failure> {
     let mut sequences = Sequences::default();
@@ -125,24 +150,25 @@ fn check_item(table: &'static str, item: u32, catalogue: &Catalogue) -> Result<(
     }
 }
 
-/// Reads those `samples` whose id is to be kept.
+/// Reads `samples`; what `factor` gives for an id multiplies the weight, and `None` leaves the
+/// sample out.
 pub(crate) fn samples(
     directory: &Path,
     io: &Io,
-    mut keep: impl FnMut(u64) -> Result<bool, Failure>,
+    mut factor: impl FnMut(u64) -> Result<Option<f64>, Failure>,
 ) -> Result<Samples, Failure> {
     let mut samples = Samples::default();
     let rows = tables::rows::<Sample>(directory).map_err(Failure::data)?;
     let mut progress = io.progress("reading samples", rows.n_rows());
     for sample in rows {
         let sample = sample.map_err(Failure::data)?;
-        if keep(sample.sample_id)? {
+        if let Some(factor) = factor(sample.sample_id)? {
             samples.push(
                 sample.sample_id,
                 sample.sequence,
                 sample.history_end,
                 sample.item,
-                sample.weight,
+                sample.weight * factor,
             );
         }
         progress.advance(1);

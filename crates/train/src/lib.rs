@@ -2,7 +2,8 @@
 //!
 //! Mode `fit` fits one model on the training samples, acting on scores first where told to, and
 //! ranks all candidates for every request. Mode `probe` lays out what estimators may look at:
-//! losses, counts, transitions and representations of one fitted model.
+//! losses, counts, transitions and representations of one fitted model. Mode `serve` measures how fast
+//! a fitted model answers.
 
 mod act;
 mod config;
@@ -12,11 +13,12 @@ mod inputs;
 mod probe;
 mod rank;
 mod resume;
+mod serve;
 mod watch;
 
 use stage::{Description, Failure, Io, Offers, Stage};
 
-pub use config::{Act, Config, Features, Mode, Regime, Seen};
+pub use config::{Act, Config, Features, Mode, Regime, Seen, Serve};
 
 /// The stage.
 pub struct Train;
@@ -36,6 +38,7 @@ impl Stage for Train {
         match config.mode {
             Mode::Fit => fit::run(config, io),
             Mode::Probe => probe::run(config, io),
+            Mode::Serve => serve::run(config, io),
         }
     }
 }

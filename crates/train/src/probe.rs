@@ -76,25 +76,9 @@ impl Histories {
 }
 
 pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
-    let directory = io.optional("model").ok_or_else(|| {
-        Failure::new(Exit::Configuration, "mode `probe` needs the input `model`")
-            .hint("give it with `--in model=DIRECTORY`")
-    })?;
-    let (card, model) = models::load(directory)
-        .map_err(|error| Failure::data(error).hint("fit the model again, in mode `fit`"))?;
-    let catalogue = inputs::catalogue(io)?;
-    if card.n_vocabulary != catalogue.n_vocabulary {
-        return Err(Failure::new(
-            Exit::Data,
-            format!(
-                "the model was fitted on {} items, the vocabulary has {}",
-                card.n_vocabulary, catalogue.n_vocabulary
-            ),
-        )
-        .hint("wire a model that was fitted on outputs of the same `split` node"));
-    }
+    let (card, model, catalogue) = inputs::fitted(io, "probe")?;
     let sequences = inputs::sequences(io, &catalogue)?;
-    let samples = inputs::samples(io.input("samples")?, io, |_| Ok(true))?;
+    let samples = inputs::samples(io.input("samples")?, io, |_| Ok(Some(1.0)))?;
     let requests = inputs::requests(io, &catalogue, &sequences)?;
     let data =
         TrainingData::new(&samples, &sequences, catalogue.n_vocabulary).map_err(Failure::data)?;

@@ -27,7 +27,7 @@ pub(crate) struct RankError {
 }
 
 /// Memory that one thread uses again for each request.
-struct Scratch {
+pub(crate) struct Scratch {
     /// By item; minus infinity for items that are no candidates.
     scores: Vec<f64>,
     /// Distinct items of the history, ascending.
@@ -47,18 +47,24 @@ impl Ranker<'_> {
         requests
             .par_iter()
             .map_init(
-                || Scratch {
-                    scores: vec![0.0; self.catalogue.n()],
-                    seen: Vec::new(),
-                    seen_scores: Vec::new(),
-                    best: Vec::new(),
-                },
+                || self.scratch(),
                 |scratch, request| self.rank(request, history(request), scratch),
             )
             .collect()
     }
 
-    fn rank(
+    /// Room for one thread.
+    pub(crate) fn scratch(&self) -> Scratch {
+        Scratch {
+            scores: vec![0.0; self.catalogue.n()],
+            seen: Vec::new(),
+            seen_scores: Vec::new(),
+            best: Vec::new(),
+        }
+    }
+
+    /// Ranks one request.
+    pub(crate) fn rank(
         &self,
         request: &Request,
         history: &[u32],

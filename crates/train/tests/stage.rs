@@ -426,6 +426,84 @@ fn dropping_is_the_same_as_never_having_had() {
 }
 
 #[test]
+fn a_mask_of_nothing_repeats_the_base_and_a_mask_of_something_is_weight_zero() {
+    let place = Place::new(shop());
+    let nothing = scores(&shop(), &place, "nothing", |_| Some(0.0));
+    let some = scores(&shop(), &place, "some", |sample| {
+        Some(if sample.sample_id % 7 == 3 { -1.0 } else { 0.0 })
+    });
+    for model in MODELS {
+        let plain = format!("model: {model}\n");
+        let base = place.run(&format!("base-{model}"), &plain, &[]).unwrap();
+        let mask = format!("model: {model}\nregime: mask\nact: {{ drop_below: 0 }}\n");
+        let wired =
+            |scores: &PathBuf| vec![("scores", scores.clone()), ("model", base.join("model"))];
+        let repeated = place
+            .run(&format!("same-{model}"), &mask, &wired(&nothing))
+            .unwrap();
+        assert_eq!(bytes(&repeated), bytes(&base), "{model}");
+        // Count models have no batches: weight 0 is the same as absence.
+        let masked = place
+            .run(&format!("masked-{model}"), &mask, &wired(&some))
+            .unwrap();
+        let drop = format!("model: {model}\nact: {{ drop_below: 0 }}\n");
+        let dropped = place
+            .run(
+                &format!("dropped-{model}"),
+                &drop,
+                &[("scores", some.clone())],
+            )
+            .unwrap();
+        let weights = |out: &Path| std::fs::read(out.join("model/weights.safetensors")).unwrap();
+        assert_eq!(weights(&masked), weights(&dropped), "{model}");
+        assert_eq!(
+            bytes(&masked.join("predictions")),
+            bytes(&dropped.join("predictions")),
+            "{model}"
+        );
+    }
+    // The base must be what is repeated.
+    let other = place.path("base-markov").join("model");
+    let config = "model: popularity\nregime: mask\nact: { drop_below: 0 }\n";
+    let error = place
+        .run("other", config, &[("scores", nothing), ("model", other)])
+        .unwrap_err();
+    assert!(error.to_string().contains("same `model:`"), "{error}");
+}
+
+#[test]
+fn serving_is_timed_on_test_requests_alone() {
+    let place = Place::new(shop());
+    let model = place
+        .run("fit", "model: itemknn\n", &[])
+        .unwrap()
+        .join("model");
+    let config = "mode: serve\nserve: { requests: 40, warm_up: 3 }\n";
+    let out = place
+        .run("serve", config, &[("model", model.clone())])
+        .unwrap();
+    let rows: Vec<tables::Latency> = tables::read_all(&out.join("latency")).unwrap();
+    let n_test = shop()
+        .requests
+        .iter()
+        .filter(|request| request.part == Part::Test)
+        .count();
+    assert_eq!(rows[0].what, "single_request");
+    assert_eq!((rows[0].n, rows[0].threads), (40, 1));
+    assert_eq!(rows[1].what, "full_ranking");
+    assert_eq!(rows[1].n, n_test as u64);
+    for row in rows {
+        assert!(0.0 < row.p50_ms && row.p50_ms <= row.p99_ms, "{row:?}");
+        assert!(row.per_second > 0.0, "{row:?}");
+    }
+    let mut none = shop();
+    none.requests.retain(|request| request.part != Part::Test);
+    let none = Place::new(none);
+    let error = none.run("serve", config, &[("model", model)]).unwrap_err();
+    assert_eq!(error.exit, Exit::Data);
+}
+
+#[test]
 fn a_probe_shows_what_the_model_counted() {
     let place = Place::new(shop());
     let shop = shop();

@@ -42,12 +42,65 @@ pub(super) fn section(evidence: &Evidence) -> Section {
             body.piece(&runs);
         }
     }
+    if !evidence.latency.is_empty() {
+        body.piece(&table_of_latency(evidence).html());
+    }
     Section {
         id: "cost",
         title: "What it cost",
         guide: guide(evidence),
         body,
         tables: Vec::new(),
+    }
+}
+
+/// What users of a service would wait for, and how many requests a machine ranks.
+fn table_of_latency(evidence: &Evidence) -> ResultTable {
+    let rows = evidence.latency.iter().map(|(label, row)| {
+        let is_single = row.what == "single_request";
+        let time = |ms: f64| {
+            // Of a request in a block there is no time of its own.
+            if is_single {
+                Cell::plain(ms, Shown::Decimals(3))
+            } else {
+                Cell::Empty
+            }
+        };
+        Row::new(vec![
+            Cell::Code(view::place(label.get("node").unwrap_or_default(), label)),
+            Cell::Text(
+                if is_single {
+                    "one request at a time"
+                } else {
+                    "all test requests"
+                }
+                .to_owned(),
+            ),
+            Cell::Count(row.n),
+            Cell::Count(u64::from(row.threads)),
+            time(row.p50_ms),
+            time(row.p99_ms),
+            Cell::plain(row.per_second.round(), Shown::Count),
+        ])
+    });
+    let columns = [
+        ("node", "node"),
+        ("what", "asked"),
+        ("n", "requests"),
+        ("threads", "threads"),
+        ("p50_ms", "p50, ms"),
+        ("p99_ms", "p99, ms"),
+        ("per_second", "requests a second"),
+    ];
+    ResultTable {
+        name: "latency".to_owned(),
+        is_grouped: true,
+        title: "How fast models answer".to_owned(),
+        note: "From a history to the list of best items among all candidates.".to_owned(),
+        columns: columns
+            .map(|(name, title)| Column::new(name, title))
+            .to_vec(),
+        rows: rows.collect(),
     }
 }
 
