@@ -165,6 +165,28 @@ impl Samples {
         )
     }
 
+    /// The samples of some sequences, in their order.
+    #[must_use]
+    pub fn of_sequences(&self, is_kept: impl Fn(u32) -> bool) -> Self {
+        let kept: Vec<usize> = (0..self.n())
+            .filter(|&at| is_kept(self.sequences[at]))
+            .collect();
+        Self {
+            sample_ids: kept.iter().map(|&at| self.sample_ids[at]).collect(),
+            sequences: kept.iter().map(|&at| self.sequences[at]).collect(),
+            history_ends: kept.iter().map(|&at| self.history_ends[at]).collect(),
+            items: kept.iter().map(|&at| self.items[at]).collect(),
+            weights: kept.iter().map(|&at| self.weights[at]).collect(),
+        }
+    }
+
+    /// Sequence, end of the history and target item of each sample that counts for anything.
+    pub fn targets(&self) -> impl Iterator<Item = (u32, u32, u32)> {
+        (0..self.n())
+            .filter(|&at| self.weights[at] > 0.0)
+            .map(|at| (self.sequences[at], self.history_ends[at], self.items[at]))
+    }
+
     /// Puts the samples into their order; free where they came in it.
     pub fn sort(&mut self) {
         let key = |at: usize| {

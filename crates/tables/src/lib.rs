@@ -40,6 +40,7 @@ pub static TABLES: &[&Table] = &[
     &PROFILE,
     &PREDICTIONS,
     &TRAINING,
+    &TRIALS,
     &LATENCY,
     &PROBE_SAMPLES,
     &PROBE_REQUESTS,

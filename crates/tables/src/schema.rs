@@ -389,6 +389,26 @@ table! {
 }
 
 table! {
+    /// One setting of a model's parameters, fitted and judged. Sorted by (`rung`, order of fitting).
+    pub TRIALS = "trials" of Trial {
+        /// 0-based round of successive halving.
+        rung: u32,
+        /// 0-based place of the setting in the grid.
+        setting: u32,
+        /// All parameters, as JSON.
+        parameters: String,
+        /// Share of the training sequences that it was fitted on, 0 to 1.
+        share: f64,
+        /// NDCG@10 on `valuation.fit` or its mean over folds; null if it could not be judged.
+        validation: Option<f64>,
+        /// Why it could not be judged.
+        problem: Option<String>,
+        /// Whether this setting was chosen in the end.
+        is_chosen: bool,
+    }
+}
+
+table! {
     /// One way of asking a fitted model, timed. Measured.
     pub LATENCY = "latency" of Latency {
         /// `single_request`: from a history to the best items, one after the other on one thread;

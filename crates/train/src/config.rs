@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::tune;
 use models::{Entry, REGISTRY};
 use serde::{Deserialize, Serialize};
 use stage::yaml::Named;
@@ -17,6 +18,9 @@ pub struct Config {
     /// The model to fit; in mode `probe` the model is an input.
     #[serde(default)]
     pub model: Option<Named>,
+    /// Which parameters of the model to choose, and how.
+    #[serde(default)]
+    pub tune: Option<Tune>,
     /// Whether items of the history are candidates.
     #[serde(default)]
     pub seen: Seen,
@@ -66,6 +70,31 @@ pub enum Seen {
     Keep,
     /// They are neither candidates nor relevant.
     Exclude,
+}
+
+/// How parameters are chosen: successive halving over a grid.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tune {
+    /// Values to try by parameter; all combinations are settings.
+    pub grid: BTreeMap<String, Vec<serde_json::Value>>,
+    /// One in so many settings goes on to the next rung, which sees so many times the data.
+    #[serde(default = "default_reduction")]
+    pub reduction: u32,
+    /// Rungs; with 1, every setting is fitted on everything.
+    #[serde(default = "one_rung")]
+    pub rungs: u32,
+    /// Folds of the training sequences to judge by; 0: judge on `valuation.fit`.
+    #[serde(default)]
+    pub folds: u32,
+}
+
+fn default_reduction() -> u32 {
+    3
+}
+
+fn one_rung() -> u32 {
+    1
 }
 
 /// What mode `serve` times.
@@ -229,7 +258,16 @@ fn check_act(act: &Act) -> Result<(), Failure> {
 }
 
 fn check_fit(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
-    let (entry, _) = model(config)?;
+    let (entry, parameters) = model(config)?;
+    if let Some(tune) = &config.tune {
+        if config.regime == Regime::Mask {
+            return Err(
+                wrong("`regime: mask` repeats one training, and `tune` tries many")
+                    .hint("tune the base, and write what it chose as `model:` here"),
+            );
+        }
+        tune::settings(entry, &parameters, tune)?;
+    }
     // Without offers a person checks the configuration alone.
     if !offers.is_empty() {
         let has_scores = offers.contains_key("scores");
@@ -255,11 +293,15 @@ fn check_fit(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
         };
         (kind.to_owned(), vec![offer])
     };
-    Ok(Offers::from([
+    let mut offers = Offers::from([
         offer("model", capabilities),
         offer("predictions", BTreeSet::new()),
         offer("training", BTreeSet::new()),
-    ]))
+    ]);
+    if config.tune.is_some() {
+        offers.extend([offer("trials", BTreeSet::new())]);
+    }
+    Ok(offers)
 }
 
 /// Regime `mask` repeats the training of a model that is wired; nothing else looks at one.
@@ -301,6 +343,9 @@ fn check_fitted<'o>(
     }
     if config.act.is_some() {
         return Err(wrong("`act` belongs to mode `fit`"));
+    }
+    if config.tune.is_some() {
+        return Err(wrong("`tune` belongs to mode `fit`"));
     }
     if config.regime != Regime::Drop {
         return Err(wrong("`regime` belongs to mode `fit`"));

@@ -20,7 +20,7 @@ const fn field(
 }
 
 fn config() -> Vec<Field> {
-    use FieldKind::{Integer, Named, Number, String};
+    use FieldKind::{Integer, Mapping, Named, Number, String};
     vec![
         field(
             "mode",
@@ -33,6 +33,30 @@ fn config() -> Vec<Field> {
             Named,
             Some("null"),
             "the model to fit; left out in the other modes",
+        ),
+        field(
+            "tune.grid",
+            Mapping,
+            Some("null"),
+            "lists of values by parameter of the model; every combination is tried",
+        ),
+        field(
+            "tune.reduction",
+            Integer,
+            Some("3"),
+            "one in so many settings goes on to the next rung, on so many times the data",
+        ),
+        field(
+            "tune.rungs",
+            Integer,
+            Some("1"),
+            "rungs; with 1 every setting is fitted on everything",
+        ),
+        field(
+            "tune.folds",
+            Integer,
+            Some("0"),
+            "folds of the training sequences to judge by; 0: judge on `valuation.fit`",
         ),
         field(
             "seen",
@@ -141,6 +165,7 @@ pub(crate) fn description() -> Description {
                 "mode `fit`: ranks of relevant items, best items",
             ),
             Output::new("training", "mode `fit`: loss and validation figure"),
+            Output::new("trials", "mode `fit` with `tune`: every setting that was tried"),
             Output::new("probe", "mode `probe`: what estimators may look at"),
             Output::new("latency", "mode `serve`: times of requests, and throughput").measured(),
         ],
@@ -160,7 +185,7 @@ mod tests {
 
     fn leaves(prefix: &str, value: &Value, found: &mut Vec<String>) {
         match value {
-            Value::Object(fields) => {
+            Value::Object(fields) if !fields.is_empty() => {
                 for (name, value) in fields {
                     leaves(&format!("{prefix}{name}."), value, found);
                 }
@@ -171,8 +196,11 @@ mod tests {
 
     #[test]
     fn the_fields_described_are_the_fields_read() {
-        let config: Config =
-            stage::yaml::parse("act: { drop_lowest: 0.1 }\nseed: 1\n", "t").unwrap();
+        let config: Config = stage::yaml::parse(
+            "act: { drop_lowest: 0.1 }\ntune: { grid: {} }\nseed: 1\n",
+            "t",
+        )
+        .unwrap();
         let mut found = Vec::new();
         leaves("", &serde_json::to_value(&config).unwrap(), &mut found);
         let mut described: Vec<String> = super::config()

@@ -11,6 +11,7 @@ use crate::act::Dropped;
 use crate::config::{self, Config, Regime};
 use crate::inputs;
 use crate::rank::{BLOCK, Ranker};
+use crate::tune::{self, Bench};
 use crate::watch::{Mean, VALIDATION_CUT, Watch};
 
 /// The parameter by which models that train step by step are told to take exactly so many.
@@ -34,6 +35,22 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
         true => Some(inputs::item_features(io, &catalogue)?),
         false => None,
     };
+
+    if let Some(tune) = &config.tune {
+        let bench = Bench {
+            config,
+            entry,
+            io,
+            catalogue: &catalogue,
+            sequences: &sequences,
+            samples: &samples,
+            requests: &requests,
+            items: items.as_deref(),
+        };
+        let trials;
+        (parameters, trials) = tune::choose(&bench, &parameters, tune)?;
+        tables::write_all(&io.output("trials")?, trials).map_err(Failure::environment)?;
+    }
 
     let mut data =
         TrainingData::new(&samples, &sequences, catalogue.n_vocabulary).map_err(Failure::data)?;
@@ -88,7 +105,7 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
 }
 
 /// What a model that could not be fitted means for the stage.
-fn cannot_fit(error: FitError) -> Failure {
+pub(crate) fn cannot_fit(error: FitError) -> Failure {
     match error {
         FitError::TooManyItems {
             parameter, n, most, ..

@@ -14,11 +14,12 @@ mod probe;
 mod rank;
 mod resume;
 mod serve;
+mod tune;
 mod watch;
 
 use stage::{Description, Failure, Io, Offers, Stage};
 
-pub use config::{Act, Config, Features, Mode, Regime, Seen, Serve};
+pub use config::{Act, Config, Features, Mode, Regime, Seen, Serve, Tune};
 
 /// The stage.
 pub struct Train;

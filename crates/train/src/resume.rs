@@ -51,7 +51,10 @@ pub(crate) fn keep(
     let path = directory.join(format!("{CHECKPOINT}{step}{SUFFIX}"));
     write(&path, &checkpoint.tensors)?;
     for other in list(directory)? {
-        if other != path && other != epochs_path {
+        let name = other.file_name().and_then(|name| name.to_str());
+        let is_ours =
+            name.is_some_and(|name| name.starts_with(CHECKPOINT) || name.starts_with(EPOCHS));
+        if is_ours && other != path && other != epochs_path {
             fs::remove_file(&other).map_err(io_error(&other))?;
         }
     }

@@ -1,6 +1,8 @@
 //! What the stage does for a model that is trained step by step: records its epochs, ranks held-out
 //! requests for it, shows its progress.
 
+use std::path::Path;
+
 use metrics::{Place, Ranks};
 use models::{Checkpoint, Epoch, FitError, Model, Observer, Sequences};
 use stage::{Io, Progress};
@@ -23,6 +25,8 @@ pub(crate) struct Watch<'a> {
     requests: Vec<Request>,
     seen: Seen,
     epochs: Vec<TrainingEpoch>,
+    /// Where the state is kept from which a killed training goes on.
+    memory: Option<&'a Path>,
     /// What is being shown, and how much of it is done.
     progress: Option<(String, Progress, u64)>,
 }
@@ -43,7 +47,16 @@ impl<'a> Watch<'a> {
             requests: held_out.cloned().collect(),
             seen,
             epochs: Vec::new(),
+            memory: io.resume(),
             progress: None,
+        }
+    }
+
+    /// The same for a training too short to be gone on from.
+    pub(crate) fn without_memory(self) -> Self {
+        Self {
+            memory: None,
+            ..self
         }
     }
 
@@ -79,7 +92,7 @@ impl Observer for Watch<'_> {
     }
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), FitError> {
-        let Some(directory) = self.io.resume() else {
+        let Some(directory) = self.memory else {
             return Ok(());
         };
         resume::keep(directory, checkpoint, &self.epochs)
@@ -87,7 +100,7 @@ impl Observer for Watch<'_> {
     }
 
     fn resume(&mut self) -> Result<Option<Checkpoint>, FitError> {
-        let Some(directory) = self.io.resume() else {
+        let Some(directory) = self.memory else {
             return Ok(None);
         };
         let last =

@@ -13,7 +13,7 @@ use stage::{Exit, Failure, Io, Label, Seed, Stage};
 use tables::{
     CatalogueEntry, Event, Instant, ItemCount, ItemFeatures, NOT_RANKED, Origin, Part, Prediction,
     ProbeRequest, ProbeSample, Request, Sample, Score, SequenceEvent, Suspect, TrainingEpoch,
-    Transition,
+    Transition, Trial,
 };
 use train::Train;
 
@@ -469,6 +469,52 @@ fn a_mask_of_nothing_repeats_the_base_and_a_mask_of_something_is_weight_zero() {
         .run("other", config, &[("scores", nothing), ("model", other)])
         .unwrap_err();
     assert!(error.to_string().contains("same `model:`"), "{error}");
+}
+
+#[test]
+fn tuning_keeps_what_validates_best_and_never_looks_at_the_test() {
+    let place = Place::new(shop());
+    let mut without_test = shop();
+    for request in &mut without_test.requests {
+        if request.part == Part::Test {
+            request.relevant = vec![0];
+        }
+    }
+    let blind = Place::new(without_test);
+    for how in ["", ", rungs: 2, reduction: 2", ", rungs: 2, folds: 3"] {
+        let tune = format!("tune: {{ grid: {{ neighbours: [1, 2, 5, 20] }}{how} }}\n");
+        let config = format!("model: itemknn\nseed: 4\n{tune}");
+        let name = format!("tune-{}", how.len());
+        let out = place.run(&name, &config, &[]).unwrap();
+        let trials: Vec<Trial> = tables::read_all(&out.join("trials")).unwrap();
+        let last = trials.iter().map(|trial| trial.rung).max().unwrap();
+        let judged = || trials.iter().filter(|trial| trial.rung == last);
+        let best = judged()
+            .map(|trial| trial.validation.unwrap())
+            .fold(0.0, f64::max);
+        let chosen = judged().find(|trial| trial.is_chosen).unwrap();
+        assert!(
+            (chosen.validation.unwrap() - best).abs() < 1e-15,
+            "{trials:?}"
+        );
+        // The first rung tries all, the last one sees all.
+        assert_eq!(trials.iter().filter(|trial| trial.rung == 0).count(), 4);
+        assert!(judged().all(|trial| (trial.share - 1.0).abs() < 1e-12));
+        // What was chosen is what is fitted.
+        let parameters: serde_json::Value = serde_json::from_str(&chosen.parameters).unwrap();
+        let written = format!(
+            "model: {{ name: itemknn, neighbours: {} }}\nseed: 4\n",
+            parameters["neighbours"]
+        );
+        let direct = place.run(&format!("direct-{name}"), &written, &[]).unwrap();
+        assert_eq!(bytes(&out.join("model")), bytes(&direct.join("model")));
+        assert_eq!(
+            bytes(&out.join("predictions")),
+            bytes(&direct.join("predictions"))
+        );
+        let other = blind.run(&name, &config, &[]).unwrap();
+        assert_eq!(bytes(&out.join("trials")), bytes(&other.join("trials")));
+    }
 }
 
 #[test]
