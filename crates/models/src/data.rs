@@ -180,6 +180,30 @@ impl Samples {
         }
     }
 
+    /// The samples with other weights: what `factor` gives for an id multiplies the weight, and
+    /// `None` leaves the sample out.
+    #[must_use]
+    pub fn reweighted(&self, factor: impl Fn(u64) -> Option<f64>) -> Self {
+        let mut samples = Self::default();
+        for at in 0..self.n() {
+            if let Some(factor) = factor(self.sample_ids[at]) {
+                samples.push(
+                    self.sample_ids[at],
+                    self.sequences[at],
+                    self.history_ends[at],
+                    self.items[at],
+                    self.weights[at] * factor,
+                );
+            }
+        }
+        samples
+    }
+
+    /// Ids in the order of the samples.
+    pub fn ids(&self) -> impl Iterator<Item = u64> {
+        self.sample_ids.iter().copied()
+    }
+
     /// Sequence, end of the history and target item of each sample that counts for anything.
     pub fn targets(&self) -> impl Iterator<Item = (u32, u32, u32)> {
         (0..self.n())

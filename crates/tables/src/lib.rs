@@ -40,6 +40,8 @@ pub static TABLES: &[&Table] = &[
     &PROFILE,
     &PREDICTIONS,
     &TRAINING,
+    &SUBSETS,
+    &RESPONSES,
     &TRIALS,
     &LATENCY,
     &PROBE_SAMPLES,

@@ -389,6 +389,35 @@ table! {
 }
 
 table! {
+    /// One sample that one retraining leaves out. Sorted by (`subset`, `left_out`).
+    pub SUBSETS = "subsets" of SubsetMember {
+        /// Number of the subset.
+        subset: u32,
+        /// A sample that it leaves out.
+        left_out: u64,
+    }
+}
+
+table! {
+    /// What one retrained model makes of one request. Sorted by (`subset`, `replica`, `request`),
+    /// the whole training set first.
+    pub RESPONSES = "responses" of Response {
+        /// The subset; null for the whole training set.
+        subset: Option<u32>,
+        /// 0-based replica: the same chance for every subset.
+        replica: u32,
+        /// The request.
+        request: u32,
+        /// What removal means: `drop` or `mask`.
+        regime: String,
+        /// Mean loss over the relevant items; null where the model gives none or nothing is relevant.
+        loss: Option<f64>,
+        /// NDCG@10 with mid-rank ties, 0 to 1.
+        ndcg_10: f64,
+    }
+}
+
+table! {
     /// One setting of a model's parameters, fitted and judged. Sorted by (`rung`, order of fitting).
     pub TRIALS = "trials" of Trial {
         /// 0-based round of successive halving.

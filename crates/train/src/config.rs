@@ -33,6 +33,9 @@ pub struct Config {
     /// What removal means.
     #[serde(default)]
     pub regime: Regime,
+    /// Models for each subset in mode `respond`; they differ in chance alone.
+    #[serde(default = "one_replica")]
+    pub replicas: u32,
     /// Representations in mode `probe`.
     #[serde(default)]
     pub features: Features,
@@ -42,6 +45,10 @@ pub struct Config {
     /// Seed of the model's chance; also decides between equal scores when samples are dropped.
     #[serde(default)]
     pub seed: u64,
+}
+
+fn one_replica() -> u32 {
+    1
 }
 
 fn default_top() -> usize {
@@ -57,6 +64,8 @@ pub enum Mode {
     Fit,
     /// Lay out what estimators may look at.
     Probe,
+    /// Retrain without given samples, and say what that did to every request.
+    Respond,
     /// Measure how fast a fitted model answers.
     Serve,
 }
@@ -122,6 +131,16 @@ impl Default for Serve {
         Self {
             requests: default_requests(),
             warm_up: default_warm_up(),
+        }
+    }
+}
+
+impl Regime {
+    /// The word for it in configurations and tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Mask => "mask",
         }
     }
 }
@@ -238,6 +257,7 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
     match config.mode {
         Mode::Fit => check_fit(config, offers),
         Mode::Probe => check_probe(config, offers),
+        Mode::Respond => check_respond(config, offers),
         Mode::Serve => check_serve(config, offers),
     }
 }
@@ -326,6 +346,33 @@ pub(crate) fn needs_scores() -> Failure {
 pub(crate) fn scores_unused() -> Failure {
     wrong("the input `scores` is wired, but `act` does not say what to do with it")
         .hint("write `act: { drop_lowest: 0.2 }`, or leave the input out")
+}
+
+fn check_respond(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
+    let (entry, _) = model(config)?;
+    for (is_there, name) in [
+        (config.act.is_some(), "act"),
+        (config.tune.is_some(), "tune"),
+    ] {
+        if is_there {
+            return Err(wrong(format!("`{name}` belongs to mode `fit`")));
+        }
+    }
+    if config.replicas == 0 {
+        return Err(wrong("`replicas` is 0: nothing would be trained"));
+    }
+    if !offers.is_empty() {
+        check_base(config.regime, offers.contains_key("model"))?;
+        if offers.contains_key("scores") {
+            return Err(wrong("mode `respond` takes no input `scores`"));
+        }
+    }
+    let offer = Offer {
+        kind: "responses".to_owned(),
+        facts: BTreeMap::from([("model".to_owned(), entry.name.to_owned())]),
+        ..Offer::default()
+    };
+    Ok(Offers::from([("responses".to_owned(), vec![offer])]))
 }
 
 /// What holds for every mode that works on a fitted model; gives what that model offers.

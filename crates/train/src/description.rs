@@ -26,7 +26,7 @@ fn config() -> Vec<Field> {
             "mode",
             String,
             Some("fit"),
-            "`fit` fits a model and ranks; `probe` lays out what estimators may look at; `serve` measures how fast a model answers",
+            "`fit` fits a model and ranks; `probe` lays out what estimators may look at; `respond` retrains without given samples; `serve` measures how fast a model answers",
         ),
         field(
             "model",
@@ -89,6 +89,12 @@ fn config() -> Vec<Field> {
             "what removal means; `drop`: the samples are gone; `mask`: weight 0, same batches and steps as the model that is wired; their events stay in other histories in both",
         ),
         field(
+            "replicas",
+            Integer,
+            Some("1"),
+            "mode `respond`: models for each subset, which differ in chance alone",
+        ),
+        field(
             "features.max_history",
             Integer,
             Some("50"),
@@ -132,7 +138,7 @@ pub(crate) fn description() -> Description {
         protocol: PROTOCOL,
         name: "train",
         revision: 1,
-        doc: "Fits a model on training samples and ranks all candidates for every request, lays out what estimators may look at, or measures how fast a model answers.",
+        doc: "Fits a model on training samples and ranks all candidates for every request, lays out what estimators may look at, retrains without given samples, or measures how fast a model answers.",
         uses_seed: true,
         is_resumable: true,
         uses_floats: true,
@@ -156,6 +162,12 @@ pub(crate) fn description() -> Description {
                 "scores of the training samples, to act on",
             )
             .optional(),
+            Input::required(
+                "subsets",
+                &["subsets"],
+                "mode `respond`: samples that each retraining leaves out",
+            )
+            .optional(),
             Input::required("model", &["model"], "the fitted model, in modes `probe` and `serve`; in mode `fit`, what `regime: mask` repeats").optional(),
         ],
         outputs: vec![
@@ -167,6 +179,10 @@ pub(crate) fn description() -> Description {
             Output::new("training", "mode `fit`: loss and validation figure"),
             Output::new("trials", "mode `fit` with `tune`: every setting that was tried"),
             Output::new("probe", "mode `probe`: what estimators may look at"),
+            Output::new(
+                "responses",
+                "mode `respond`: loss and NDCG@10 of every request under every retrained model",
+            ),
             Output::new("latency", "mode `serve`: times of requests, and throughput").measured(),
         ],
         config: config(),

@@ -126,7 +126,7 @@ pub(crate) fn cannot_fit(error: FitError) -> Failure {
 
 /// The parameters that repeat the training of the model that is wired: its own, for exactly the
 /// steps that led to it.
-fn of_base(
+pub(crate) fn of_base(
     entry: &models::Entry,
     mut parameters: serde_json::Value,
     directory: &Path,

@@ -2,7 +2,8 @@
 //!
 //! Mode `fit` fits one model on the training samples, acting on scores first where told to, and
 //! ranks all candidates for every request. Mode `probe` lays out what estimators may look at:
-//! losses, counts, transitions and representations of one fitted model. Mode `serve` measures how fast
+//! losses, counts, transitions and representations of one fitted model. Mode `respond`
+//! retrains without given samples and says what that did to every request. Mode `serve` measures how fast
 //! a fitted model answers.
 
 mod act;
@@ -12,6 +13,7 @@ mod fit;
 mod inputs;
 mod probe;
 mod rank;
+mod respond;
 mod resume;
 mod serve;
 mod tune;
@@ -39,6 +41,7 @@ impl Stage for Train {
         match config.mode {
             Mode::Fit => fit::run(config, io),
             Mode::Probe => probe::run(config, io),
+            Mode::Respond => respond::run(config, io),
             Mode::Serve => serve::run(config, io),
         }
     }

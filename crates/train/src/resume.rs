@@ -33,7 +33,7 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ResumeError {
     move |source| ResumeError::Io { path, source }
 }
 
-fn tensor_error(path: &Path) -> impl FnOnce(TensorError) -> ResumeError {
+pub(crate) fn tensor_error(path: &Path) -> impl FnOnce(TensorError) -> ResumeError {
     let path = path.to_owned();
     move |source| ResumeError::Tensor { path, source }
 }
@@ -88,7 +88,7 @@ pub(crate) fn last(
 }
 
 /// Writes beside the name, makes it durable, renames.
-fn write(path: &Path, tensors: &Tensors) -> Result<(), ResumeError> {
+pub(crate) fn write(path: &Path, tensors: &Tensors) -> Result<(), ResumeError> {
     let beside = path.with_extension("unfinished");
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

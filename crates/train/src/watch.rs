@@ -139,7 +139,7 @@ impl Observer for Watch<'_> {
 }
 
 /// NDCG of one request with mid-ranks.
-fn ndcg(row: &Prediction) -> f64 {
+pub(crate) fn ndcg(row: &Prediction) -> f64 {
     let places = row.better.iter().zip(&row.tied);
     let places =
         places.map(|(&better, &tied)| (better != NOT_RANKED).then(|| Place::new(better, tied)));

@@ -12,8 +12,8 @@ use models::Tensors;
 use stage::{Exit, Failure, Io, Label, Seed, Stage};
 use tables::{
     CatalogueEntry, Event, Instant, ItemCount, ItemFeatures, NOT_RANKED, Origin, Part, Prediction,
-    ProbeRequest, ProbeSample, Request, Sample, Score, SequenceEvent, Suspect, TrainingEpoch,
-    Transition, Trial,
+    ProbeRequest, ProbeSample, Request, Response, Sample, Score, SequenceEvent, SubsetMember,
+    Suspect, TrainingEpoch, Transition, Trial,
 };
 use train::Train;
 
@@ -515,6 +515,127 @@ fn tuning_keeps_what_validates_best_and_never_looks_at_the_test() {
         let other = blind.run(&name, &config, &[]).unwrap();
         assert_eq!(bytes(&out.join("trials")), bytes(&other.join("trials")));
     }
+}
+
+#[test]
+fn responses_are_those_of_models_fitted_without_the_samples() {
+    let place = Place::new(shop());
+    let left_out: [Vec<u64>; 2] = [3, 5].map(|rest| {
+        let mut ids: Vec<u64> = shop()
+            .samples
+            .iter()
+            .map(|sample| sample.sample_id)
+            .filter(|id| id % 7 == rest)
+            .collect();
+        ids.sort_unstable();
+        ids
+    });
+    let rows = (0..).zip(&left_out).flat_map(|(subset, ids)| {
+        ids.iter()
+            .map(move |&left_out| SubsetMember { subset, left_out })
+    });
+    let subsets = place.make("subsets");
+    tables::write_all(&subsets, rows).unwrap();
+    let base = place.run("base", "model: markov\n", &[]).unwrap();
+    let mut found: Vec<Vec<Response>> = Vec::new();
+    for (regime, wired) in [
+        ("drop", vec![("subsets", subsets.clone())]),
+        (
+            "mask",
+            vec![("subsets", subsets.clone()), ("model", base.join("model"))],
+        ),
+    ] {
+        let config = format!("mode: respond\nmodel: markov\nregime: {regime}\nreplicas: 2\n");
+        let out = place
+            .run(&format!("respond-{regime}"), &config, &wired)
+            .unwrap();
+        found.push(tables::read_all(&out.join("responses")).unwrap());
+    }
+    let n = shop().requests.len();
+    assert_eq!(found[0].len(), 3 * 2 * n);
+    for (drop, mask) in found[0].iter().zip(&found[1]) {
+        // A count model has no chance and no batches: regimes and replicas agree.
+        assert_eq!((drop.subset, drop.request), (mask.subset, mask.request));
+        assert_eq!((drop.loss, drop.ndcg_10), (mask.loss, mask.ndcg_10));
+    }
+    for (subset, ids) in
+        [None, Some(0), Some(1)]
+            .into_iter()
+            .zip([&Vec::new(), &left_out[0], &left_out[1]])
+    {
+        let mut without = shop();
+        without
+            .samples
+            .retain(|sample| !ids.contains(&sample.sample_id));
+        let without = Place::new(without);
+        let out = without.run("fit", "model: markov\n", &[]).unwrap();
+        let probe = [("model", out.join("model"))];
+        let probe = without.run("probe", "mode: probe\n", &probe).unwrap();
+        let expected: Vec<ProbeRequest> = tables::read_all(&probe.join("probe")).unwrap();
+        let answers = found[0]
+            .iter()
+            .filter(|row| row.subset == subset && row.replica == 1);
+        for (row, request) in answers.zip(&expected) {
+            assert_eq!(row.request, request.request);
+            let mean = request.losses.iter().sum::<f64>() / request.losses.len() as f64;
+            match row.loss {
+                Some(loss) => assert!((loss - mean).abs() < 1e-12, "{row:?} {mean}"),
+                None => assert!(request.losses.is_empty()),
+            }
+        }
+    }
+    // A sample that is not there is refused by name.
+    let wrong = place.make("wrong");
+    let member = SubsetMember {
+        subset: 0,
+        left_out: u64::MAX,
+    };
+    tables::write_all(&wrong, [member]).unwrap();
+    let error = place
+        .run("x", "mode: respond\nmodel: markov\n", &[("subsets", wrong)])
+        .unwrap_err();
+    assert_eq!(error.exit, Exit::Data);
+}
+
+#[test]
+fn what_a_killed_respond_finished_is_not_trained_again() {
+    let place = Place::new(shop());
+    let config = "mode: respond\nmodel: markov\nreplicas: 2\n";
+    let whole = place.run("whole", config, &[]).unwrap();
+    let resume = place.make("resume");
+    let run = |out: &str| {
+        let mut io = Io::new(place.path(out), "data").with_resume(&resume);
+        for role in [
+            "samples",
+            "sequences",
+            "requests",
+            "catalogue",
+            "item_features",
+        ] {
+            io = io.with_input(role, Label::default(), place.path(role));
+        }
+        Train::run(&stage::yaml::parse(config, "t").unwrap(), &io).unwrap();
+        bytes(&place.path(out))
+    };
+    assert_eq!(run("first"), bytes(&whole));
+    assert_eq!(std::fs::read_dir(&resume).unwrap().count(), 2);
+    std::fs::remove_file(resume.join("response-all-1.safetensors")).unwrap();
+    assert_eq!(run("second"), bytes(&whole));
+    // What waits there is what is used.
+    let path = resume.join("response-all-0.safetensors");
+    std::fs::write(&path, b"damaged").unwrap();
+    let mut io = Io::new(place.path("third"), "data").with_resume(&resume);
+    for role in [
+        "samples",
+        "sequences",
+        "requests",
+        "catalogue",
+        "item_features",
+    ] {
+        io = io.with_input(role, Label::default(), place.path(role));
+    }
+    let error = Train::run(&stage::yaml::parse(config, "t").unwrap(), &io).unwrap_err();
+    assert_eq!(error.exit, Exit::Environment);
 }
 
 #[test]
