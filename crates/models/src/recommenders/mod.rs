@@ -2,6 +2,7 @@
 
 mod association_rules;
 mod content;
+mod ials;
 mod item_knn;
 mod markov;
 mod popularity;
@@ -15,4 +16,5 @@ pub static REGISTRY: &[Entry] = &[
     Entry::of::<association_rules::AssociationRules>(),
     Entry::of::<markov::Markov>(),
     Entry::of::<item_knn::ItemKnn>(),
+    Entry::of::<ials::Ials>(),
 ];
