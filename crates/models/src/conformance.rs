@@ -335,7 +335,7 @@ proptest! {
                 repeated.push(id * 2 + copy, sequence, end, item, 1.0);
             }
         }
-        for entry in REGISTRY {
+        for entry in REGISTRY.iter().filter(|entry| !entry.is_trained_by_steps) {
             let (a, b) = (fit(entry, &doubled, &sequences), fit(entry, &repeated, &sequences));
             prop_assert_eq!(answers(a.as_ref()), answers(b.as_ref()), "{}", entry.name);
         }

@@ -258,6 +258,18 @@ impl<'a> TrainingData<'a> {
         self.n_vocabulary
     }
 
+    /// Number of sequences; every sample's is below it.
+    pub fn n_sequences(&self) -> usize {
+        let last = self.samples.sequences.last();
+        let after = last.map_or(0, |last| *last as usize + 1);
+        self.sequences.n().max(after)
+    }
+
+    /// Id of a sample.
+    pub fn sample_id(&self, sample: usize) -> u64 {
+        self.samples.sample_ids[sample]
+    }
+
     /// Target item of a sample.
     pub fn item(&self, sample: usize) -> u32 {
         self.samples.items[sample]

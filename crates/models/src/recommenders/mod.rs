@@ -1,6 +1,7 @@
 //! The registry of models: a new one is its file, its `mod` line and its entry.
 
 mod association_rules;
+mod bpr;
 mod content;
 mod ials;
 mod item_knn;
@@ -16,5 +17,6 @@ pub static REGISTRY: &[Entry] = &[
     Entry::of::<association_rules::AssociationRules>(),
     Entry::of::<markov::Markov>(),
     Entry::of::<item_knn::ItemKnn>(),
+    Entry::of::<bpr::Bpr>(),
     Entry::of::<ials::Ials>(),
 ];
