@@ -6,10 +6,12 @@
 
 mod eigen;
 mod gram;
+mod inverse;
 mod small;
 
 pub(crate) use eigen::{Eigen, symmetric};
 pub(crate) use gram::{gram, rotate};
+pub(crate) use inverse::invert;
 pub(crate) use small::{add_scaled, cholesky, dot, solve};
 
 /// Runs a loop compiled for the instruction set of this machine. What it computes does not depend

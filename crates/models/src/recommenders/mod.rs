@@ -3,6 +3,7 @@
 mod association_rules;
 mod bpr;
 mod content;
+mod ease;
 mod ials;
 mod item_knn;
 mod markov;
@@ -17,6 +18,7 @@ pub static REGISTRY: &[Entry] = &[
     Entry::of::<association_rules::AssociationRules>(),
     Entry::of::<markov::Markov>(),
     Entry::of::<item_knn::ItemKnn>(),
+    Entry::of::<ease::Ease>(),
     Entry::of::<bpr::Bpr>(),
     Entry::of::<ials::Ials>(),
 ];
