@@ -7,13 +7,13 @@ use crate::data::TrainingData;
 use crate::recommender::FitError;
 
 /// The matrix of cells min(1, sum of the weights of the samples with this user and item), a row for
-/// each sequence with samples.
+/// each sequence with a cell above 0.
 pub(crate) fn cells(data: &TrainingData<'_>) -> Result<Csr<f64>, FitError> {
     by_user(data, |weight| weight.min(1.0))
 }
 
-/// The sum of the weights of the samples with each user and item, a row for each sequence with
-/// samples; only sums above 0 are held.
+/// The sum of the weights of the samples with each user and item, a row for each sequence with a
+/// sum above 0.
 pub(crate) fn sums(data: &TrainingData<'_>) -> Result<Csr<f64>, FitError> {
     by_user(data, |weight| weight)
 }
@@ -29,7 +29,11 @@ fn by_user(data: &TrainingData<'_>, cell: impl Fn(f64) -> f64) -> Result<Csr<f64
             let weight: f64 = chunk.iter().map(|(_, weight)| weight).sum();
             (chunk[0].0, cell(weight))
         });
-        cells.push_row(summed.filter(|(_, cell)| *cell > 0.0))?;
+        let mut held = summed.filter(|(_, cell)| *cell > 0.0).peekable();
+        // Users without a cell must not even move the blocks that sums over users are cut into.
+        if held.peek().is_some() {
+            cells.push_row(held)?;
+        }
     }
     Ok(cells)
 }

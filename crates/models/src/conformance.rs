@@ -61,6 +61,47 @@ pub(crate) fn items() -> Vec<ItemFeatures> {
         .collect()
 }
 
+/// Runs work on so many threads.
+pub(crate) fn in_pool<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    pool.build().unwrap().install(work)
+}
+
+/// Fits 32 samples of 8 users, each with 4 items of a group of its own, and requires that every item
+/// is ranked above all items of others when the history is the rest of its group: NDCG@4 near 1.
+pub(crate) fn overfits(entry: &Entry, parameters: &Value) {
+    let users: Vec<Vec<u32>> = (0..8)
+        .map(|user| (user * 4..user * 4 + 4).collect())
+        .collect();
+    let logs: Vec<(&[u32], &[f64])> = users
+        .iter()
+        .map(|items| (&items[..], &[1.0; 4][..]))
+        .collect();
+    let (samples, sequences) = log(&logs);
+    let data = TrainingData::new(&samples, &sequences, 32).unwrap();
+    let mut run = Run::silent(Seed::root(3));
+    let model = entry.fit(parameters, &data, &mut run).unwrap();
+    let mut sum = 0.0;
+    for (user, items) in (0_u32..).zip(&users) {
+        for target in items {
+            let history: Vec<u32> = items
+                .iter()
+                .copied()
+                .filter(|item| item != target)
+                .collect();
+            let mut scores = vec![0.0; 32];
+            model.score(Some(user), &history, &mut scores);
+            let score = scores[*target as usize];
+            let better = (0_u32..32)
+                .filter(|item| !history.contains(item) && scores[*item as usize] > score)
+                .count();
+            sum += 1.0 / libm::log2(better as f64 + 2.0);
+        }
+    }
+    let ndcg = sum / 32.0;
+    assert!(ndcg > 0.99, "NDCG {ndcg}");
+}
+
 type Logs = Vec<Vec<(u32, f64)>>;
 
 fn logs() -> impl Strategy<Value = Logs> {
@@ -79,13 +120,24 @@ fn build(logs: &Logs) -> (Samples, Sequences) {
     log(&borrowed)
 }
 
+/// Defaults, but few dimensions and epochs: the laws hold for any number.
+fn small(entry: &Entry) -> Value {
+    let mut parameters = serde_json::Map::new();
+    for parameter in entry.parameters {
+        if matches!(parameter.name, "dimensions" | "epochs") {
+            parameters.insert(parameter.name.to_owned(), json!(3));
+        }
+    }
+    Value::Object(parameters)
+}
+
 fn fit(entry: &Entry, samples: &Samples, sequences: &Sequences) -> Box<dyn Model> {
     let items = items();
     let data = TrainingData::new(samples, sequences, N_ITEMS)
         .unwrap()
         .with_items(&items);
     entry
-        .fit(&Value::Null, &data, &mut Run::silent(Seed::root(1)))
+        .fit(&small(entry), &data, &mut Run::silent(Seed::root(1)))
         .unwrap()
 }
 
@@ -139,7 +191,8 @@ fn names_are_unique_and_files_have_their_headings() {
     let mut n_files = 0;
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
-        if path.ends_with("mod.rs") {
+        // Folders hold tests.
+        if path.ends_with("mod.rs") || path.is_dir() {
             continue;
         }
         n_files += 1;
@@ -282,7 +335,7 @@ proptest! {
                 repeated.push(id * 2 + copy, sequence, end, item, 1.0);
             }
         }
-        for entry in REGISTRY {
+        for entry in REGISTRY.iter().filter(|entry| !entry.is_trained_by_steps) {
             let (a, b) = (fit(entry, &doubled, &sequences), fit(entry, &repeated, &sequences));
             prop_assert_eq!(answers(a.as_ref()), answers(b.as_ref()), "{}", entry.name);
         }

@@ -304,6 +304,18 @@ impl<'a> TrainingData<'a> {
         self.n_vocabulary
     }
 
+    /// Number of sequences; every sample's is below it.
+    pub fn n_sequences(&self) -> usize {
+        let last = self.samples.sequences.last();
+        let after = last.map_or(0, |last| *last as usize + 1);
+        self.sequences.n().max(after)
+    }
+
+    /// Id of a sample.
+    pub fn sample_id(&self, sample: usize) -> u64 {
+        self.samples.sample_ids[sample]
+    }
+
     /// Target item of a sample.
     pub fn item(&self, sample: usize) -> u32 {
         self.samples.items[sample]
@@ -312,6 +324,12 @@ impl<'a> TrainingData<'a> {
     /// Weight of a sample.
     pub fn weight(&self, sample: usize) -> f64 {
         self.samples.weights[sample]
+    }
+
+    /// Number of samples that count for anything: those with a weight above 0.
+    pub fn n_weighted(&self) -> u64 {
+        let weighted = self.samples.weights.iter().filter(|weight| **weight > 0.0);
+        weighted.count() as u64
     }
 
     /// Sequence of a sample.

@@ -8,6 +8,8 @@ mod card;
 mod cells;
 mod counts;
 mod data;
+mod dense;
+mod factors;
 mod recommender;
 mod recommenders;
 mod representations;

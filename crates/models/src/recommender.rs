@@ -103,6 +103,9 @@ pub trait Recommender: Model + Sized + 'static {
     const PARAMETERS: &'static [Parameter];
     /// Whether it reads [`TrainingData::items`].
     const READS_ITEMS: bool = false;
+    /// Whether a weight scales a step of training, so that one sample of weight 2 is not the same as
+    /// two samples.
+    const IS_TRAINED_BY_STEPS: bool = false;
     /// Parameters as written: a plain struct with defaults that denies unknown fields.
     type Parameters: DeserializeOwned + Serialize;
 
@@ -231,6 +234,8 @@ pub struct Entry {
     pub parameters: &'static [Parameter],
     /// Whether it reads [`TrainingData::items`].
     pub reads_items: bool,
+    /// Whether a weight scales a step of training.
+    pub is_trained_by_steps: bool,
     check: Check,
     fit: Fit,
     load: Load,
@@ -246,6 +251,7 @@ impl Entry {
             capabilities: R::CAPABILITIES,
             parameters: R::PARAMETERS,
             reads_items: R::READS_ITEMS,
+            is_trained_by_steps: R::IS_TRAINED_BY_STEPS,
             check: check::<R>,
             fit: fit::<R>,
             load: load::<R>,

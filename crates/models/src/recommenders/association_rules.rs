@@ -128,12 +128,11 @@ fn by_user(data: &TrainingData<'_>) -> Result<Supports, FitError> {
     let items: Vec<f64> = (0..by_item.n_rows())
         .map(|item| by_item.row(item).1.iter().sum())
         .collect();
-    let n_users = (0..cells.n_rows()).filter(|user| !cells.row(*user).0.is_empty());
     Ok(Supports {
         pairs,
         consequents: items.clone(),
         antecedents: items,
-        total: n_users.count() as f64,
+        total: cells.n_rows() as f64,
     })
 }
 

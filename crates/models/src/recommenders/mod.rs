@@ -1,7 +1,10 @@
 //! The registry of models: a new one is its file, its `mod` line and its entry.
 
 mod association_rules;
+mod bpr;
 mod content;
+mod ease;
+mod ials;
 mod item_knn;
 mod markov;
 mod popularity;
@@ -15,4 +18,7 @@ pub static REGISTRY: &[Entry] = &[
     Entry::of::<association_rules::AssociationRules>(),
     Entry::of::<markov::Markov>(),
     Entry::of::<item_knn::ItemKnn>(),
+    Entry::of::<ease::Ease>(),
+    Entry::of::<bpr::Bpr>(),
+    Entry::of::<ials::Ials>(),
 ];

@@ -1,0 +1,155 @@
+//! Products of tall matrices `[n, columns]`, one row per user or item.
+
+use rayon::prelude::*;
+
+use super::vectorised;
+
+/// Rows that are summed at once: few enough to be spread over threads, and at most 64 blocks. A
+/// function of the number of rows alone.
+fn block(n: usize) -> usize {
+    n.div_ceil(64).max(512)
+}
+
+/// Adds the upper triangle of the product of the transposed matrix with itself, four rows at a
+/// time: that is what memory is read and written for.
+#[inline(always)]
+fn add_products(matrix: &[f64], columns: usize, out: &mut [f64]) {
+    let mut groups = matrix.chunks_exact(4 * columns);
+    for group in &mut groups {
+        let (a, rest) = group.split_at(columns);
+        let (b, rest) = rest.split_at(columns);
+        let (c, d) = rest.split_at(columns);
+        for i in 0..columns {
+            let factors = [a[i], b[i], c[i], d[i]];
+            let row = &mut out[i * columns + i..(i + 1) * columns];
+            let others = a[i..].iter().zip(&b[i..]).zip(&c[i..]).zip(&d[i..]);
+            for (out, (((a, b), c), d)) in row.iter_mut().zip(others) {
+                let sum = factors[0].mul_add(*a, *out);
+                let sum = factors[1].mul_add(*b, sum);
+                let sum = factors[2].mul_add(*c, sum);
+                *out = factors[3].mul_add(*d, sum);
+            }
+        }
+    }
+    for a in groups.remainder().chunks_exact(columns) {
+        for i in 0..columns {
+            let row = &mut out[i * columns + i..(i + 1) * columns];
+            for (out, x) in row.iter_mut().zip(&a[i..]) {
+                *out = a[i].mul_add(*x, *out);
+            }
+        }
+    }
+}
+
+/// The product of the transposed matrix with itself, `[columns, columns]`.
+pub(crate) fn gram(matrix: &[f64], columns: usize) -> Vec<f64> {
+    let mut out = vec![0.0; columns * columns];
+    if columns == 0 {
+        return out;
+    }
+    let block = block(matrix.len() / columns);
+    let parts: Vec<Vec<f64>> = matrix
+        .par_chunks(block * columns)
+        .map(|rows| {
+            let mut part = vec![0.0; columns * columns];
+            vectorised(|| add_products(rows, columns, &mut part));
+            part
+        })
+        .collect();
+    for part in parts {
+        for (out, x) in out.iter_mut().zip(part) {
+            *out += x;
+        }
+    }
+    for i in 0..columns {
+        for j in 0..i {
+            out[i * columns + j] = out[j * columns + i];
+        }
+    }
+    out
+}
+
+/// Multiplies every row by the transpose of a matrix `[columns, columns]`, in place: entry k becomes
+/// the product with row k of `basis`.
+pub(crate) fn rotate(matrix: &mut [f64], columns: usize, basis: &[f64]) {
+    // By column of `basis`, so that sums run over whole rows.
+    let mut mirrored = vec![0.0; columns * columns];
+    for i in 0..columns {
+        for j in 0..columns {
+            mirrored[j * columns + i] = basis[i * columns + j];
+        }
+    }
+    matrix.par_chunks_mut((64 * columns).max(1)).for_each_init(
+        || vec![0.0; columns],
+        |turned, rows| {
+            vectorised(|| {
+                for row in rows.chunks_exact_mut(columns) {
+                    multiply(row, &mirrored, turned);
+                    row.copy_from_slice(turned);
+                }
+            });
+        },
+    );
+}
+
+/// `out = x basis`, four rows of `basis` at a time.
+#[inline(always)]
+fn multiply(x: &[f64], basis: &[f64], out: &mut [f64]) {
+    let columns = out.len();
+    out.fill(0.0);
+    let (x_groups, x_rest) = x.as_chunks::<4>();
+    let mut groups = basis.chunks_exact(4 * columns);
+    for (x, group) in x_groups.iter().zip(&mut groups) {
+        let (a, rest) = group.split_at(columns);
+        let (b, rest) = rest.split_at(columns);
+        let (c, d) = rest.split_at(columns);
+        let rows = a.iter().zip(b).zip(c).zip(d);
+        for (out, (((a, b), c), d)) in out.iter_mut().zip(rows) {
+            let sum = x[0].mul_add(*a, *out);
+            let sum = x[1].mul_add(*b, sum);
+            let sum = x[2].mul_add(*c, sum);
+            *out = x[3].mul_add(*d, sum);
+        }
+    }
+    for (x, row) in x_rest.iter().zip(groups.remainder().chunks_exact(columns)) {
+        for (out, a) in out.iter_mut().zip(row) {
+            *out = x.mul_add(*a, *out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(n: usize) -> Vec<f64> {
+        (0..n)
+            .map(|at| ((at * 7 + at / 5) % 11) as f64 - 5.0)
+            .collect()
+    }
+
+    #[test]
+    fn products_are_those_of_the_definition() {
+        for (n, columns) in [(1, 1), (3, 2), (1030, 5), (7, 18)] {
+            let matrix = numbers(n * columns);
+            let found = gram(&matrix, columns);
+            let basis = numbers(columns * columns);
+            let mut turned = matrix.clone();
+            rotate(&mut turned, columns, &basis);
+            let at = |row: usize, column: usize| matrix[row * columns + column];
+            // Sums of small integers are exact in any order.
+            for i in 0..columns {
+                for j in 0..columns {
+                    let expected: f64 = (0..n).map(|row| at(row, i) * at(row, j)).sum();
+                    assert!((found[i * columns + j] - expected).abs() < 1e-9);
+                }
+                for row in 0..n {
+                    let expected: f64 = (0..columns)
+                        .map(|j| at(row, j) * basis[i * columns + j])
+                        .sum();
+                    assert!((turned[row * columns + i] - expected).abs() < 1e-9);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! Steps of BPR in blocks that do not touch each other.
+//!
+//! Users lie in fixed blocks, items in random ones that change with the epoch. In round r of an epoch,
+//! user block b meets item block b + r; no two meetings of a round share a vector, so they run in
+//! parallel, and within one, steps follow each other in a random but fixed order. Nothing depends on
+//! how many threads there are.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+use seed::{Seed, Stream};
+
+use super::state::State;
+use crate::data::TrainingData;
+use crate::dense::{dot, vectorised};
+use crate::recommender::FitError;
+
+/// Most blocks of either side.
+const MOST_BLOCKS: usize = 16;
+
+/// Items that a block has at least, so that there is something to draw from.
+const LEAST_ITEMS: usize = 64;
+
+/// Draws before a user is given up who chose (nearly) everything in a block.
+const MOST_DRAWS: u64 = 16;
+
+/// Passes over a history of nobody known.
+const FOLD_IN_PASSES: u64 = 30;
+
+/// How far and how strongly a step goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rates {
+    learning_rate: f64,
+    regularisation: f64,
+    step: f32,
+    shrink: f32,
+}
+
+impl Rates {
+    #[expect(clippy::cast_possible_truncation, reason = "training is in 32 bits")]
+    pub(super) fn new(learning_rate: f64, regularisation: f64) -> Self {
+        Self {
+            learning_rate,
+            regularisation,
+            step: learning_rate as f32,
+            // What a step leaves of a vector.
+            shrink: (1.0 - learning_rate * regularisation) as f32,
+        }
+    }
+
+    /// Learning rate and regularisation.
+    pub(super) fn as_written(self) -> (f64, f64) {
+        (self.learning_rate, self.regularisation)
+    }
+}
+
+/// A sample of weight above 0.
+struct Example {
+    sample_id: u64,
+    user: u32,
+    item: u32,
+    weight: f32,
+}
+
+/// What stays the same from epoch to epoch.
+pub(super) struct Trainer {
+    seed: Seed,
+    rates: Rates,
+    examples: Vec<Example>,
+    /// Ranges of examples by user block.
+    by_block: Vec<Range<usize>>,
+    /// Ranges of users by block.
+    user_blocks: Vec<Range<usize>>,
+    n_items: usize,
+    /// End of each user in `chosen`.
+    ends: Vec<usize>,
+    /// Distinct items of each user, ascending.
+    chosen: Vec<u32>,
+}
+
+/// About equal ranges.
+fn ranges(n: usize, n_blocks: usize) -> Vec<Range<usize>> {
+    (0..n_blocks)
+        .map(|block| block * n / n_blocks..(block + 1) * n / n_blocks)
+        .collect()
+}
+
+/// Cuts rows into blocks.
+fn split<'a, T>(mut rows: &'a mut [T], blocks: &[Range<usize>], width: usize) -> Vec<&'a mut [T]> {
+    let mut parts = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        let (part, rest) = rows.split_at_mut(block.len() * width);
+        parts.push(part);
+        rows = rest;
+    }
+    parts
+}
+
+/// Where items lie in one epoch.
+struct Layout {
+    /// Item at each place.
+    order: Vec<u32>,
+    /// Place of each item.
+    places: Vec<u32>,
+    blocks: Vec<Range<usize>>,
+    /// Block of each place.
+    block_of: Vec<u8>,
+}
+
+impl Layout {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "items are 32-bit numbers, blocks at most 16"
+    )]
+    fn new(n_items: usize, n_blocks: usize, seed: Seed) -> Self {
+        let mut order: Vec<u32> = (0..n_items as u32).collect();
+        seed.sequence().shuffle(&mut order);
+        let mut places = vec![0; n_items];
+        for (place, item) in order.iter().enumerate() {
+            places[*item as usize] = place as u32;
+        }
+        let blocks = ranges(n_items, n_blocks);
+        let mut block_of = vec![0; n_items];
+        for (block, range) in blocks.iter().enumerate() {
+            block_of[range.clone()].fill(block as u8);
+        }
+        Self {
+            order,
+            places,
+            blocks,
+            block_of,
+        }
+    }
+
+    /// Rows in the order of the layout.
+    fn gather(&self, rows: &[f32], width: usize) -> Vec<f32> {
+        let rows = self.order.iter().flat_map(|&item| {
+            let start = item as usize * width;
+            &rows[start..start + width]
+        });
+        rows.copied().collect()
+    }
+
+    /// Puts rows back into the order of items.
+    fn scatter(&self, from: &[f32], to: &mut [f32], width: usize) {
+        for (row, &item) in from.chunks_exact(width).zip(&self.order) {
+            let start = item as usize * width;
+            to[start..start + width].copy_from_slice(row);
+        }
+    }
+}
+
+/// One user block meeting one item block.
+struct Meeting<'a> {
+    users: &'a mut [f32],
+    items: &'a mut [f32],
+    biases: &'a mut [f32],
+    /// First user and first place.
+    first_user: usize,
+    first_place: usize,
+    examples: &'a [(u64, u32)],
+    loss: f64,
+}
+
+/// `sigma(-x)`, and `-ln sigma(x)`.
+fn surprise(x: f32) -> (f32, f64) {
+    let x = f64::from(x);
+    let small = libm::exp(-x.abs());
+    let (share, loss) = if x > 0.0 {
+        (small / (1.0 + small), libm::log1p(small))
+    } else {
+        (1.0 / (1.0 + small), libm::log1p(small) - x)
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "training is in 32 bits")]
+    (share as f32, loss)
+}
+
+/// Two different rows, writable.
+#[inline(always)]
+fn two_rows(rows: &mut [f32], a: usize, b: usize, d: usize) -> (&mut [f32], &mut [f32]) {
+    if a < b {
+        let (low, high) = rows.split_at_mut(b * d);
+        (&mut low[a * d..(a + 1) * d], &mut high[..d])
+    } else {
+        let (low, high) = rows.split_at_mut(a * d);
+        (&mut high[..d], &mut low[b * d..(b + 1) * d])
+    }
+}
+
+impl Trainer {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "weights are multiplied in 32 bits"
+    )]
+    pub(super) fn new(data: &TrainingData<'_>, seed: Seed, rates: Rates) -> Self {
+        let n_users = data.n_sequences();
+        let mut examples = Vec::with_capacity(data.n_samples());
+        let mut chosen: Vec<u32> = Vec::with_capacity(data.n_samples());
+        let mut ends = vec![0; n_users];
+        for samples in data.by_sequence() {
+            let user = data.sequence(samples.start);
+            let start = chosen.len();
+            for sample in samples {
+                let weight = data.weight(sample) as f32;
+                if weight > 0.0 {
+                    let item = data.item(sample);
+                    chosen.push(item);
+                    examples.push(Example {
+                        sample_id: data.sample_id(sample),
+                        user,
+                        item,
+                        weight,
+                    });
+                }
+            }
+            chosen[start..].sort_unstable();
+            let mut kept = start;
+            for at in start..chosen.len() {
+                if at == start || chosen[at] != chosen[kept - 1] {
+                    chosen[kept] = chosen[at];
+                    kept += 1;
+                }
+            }
+            chosen.truncate(kept);
+            ends[user as usize] = kept;
+        }
+        // Users without samples end where the one before does.
+        let mut end = 0;
+        for at in &mut ends {
+            end = end.max(*at);
+            *at = end;
+        }
+        let n_items = data.n_vocabulary();
+        let n_blocks = (n_items / LEAST_ITEMS).min(n_users).clamp(1, MOST_BLOCKS);
+        let user_blocks = ranges(n_users, n_blocks);
+        let by_block = user_blocks
+            .iter()
+            .map(|users| {
+                let before =
+                    |user: usize| examples.partition_point(|one| (one.user as usize) < user);
+                before(users.start)..before(users.end)
+            })
+            .collect();
+        Self {
+            seed: seed.child("bpr"),
+            rates,
+            examples,
+            by_block,
+            user_blocks,
+            n_items,
+            ends,
+            chosen,
+        }
+    }
+
+    pub(super) fn n_users(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn n_samples(&self) -> u64 {
+        self.examples.len() as u64
+    }
+
+    /// Distinct items of a user, ascending.
+    fn chosen_by(&self, user: usize) -> &[u32] {
+        let start = user.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.chosen[start..self.ends[user]]
+    }
+
+    /// Whether each user has an example.
+    pub(super) fn known_users(&self) -> Vec<bool> {
+        (0..self.n_users())
+            .map(|user| !self.chosen_by(user).is_empty())
+            .collect()
+    }
+
+    /// One step for every example; returns the weighted mean loss before each step.
+    pub(super) fn epoch(&self, epoch: u32, state: &mut State) -> Result<f64, FitError> {
+        let d = state.dimensions();
+        let seed = self.seed.index(u64::from(epoch));
+        let n_blocks = self.user_blocks.len();
+        let layout = Layout::new(self.n_items, n_blocks, seed.child("blocks"));
+        let meetings = self.meetings(&layout, seed.child("order").stream());
+        let negatives = seed.child("negatives").stream();
+        let mut items = layout.gather(&state.items, d);
+        let mut biases = layout.gather(&state.biases, 1);
+        let mut total = 0.0;
+        for round in 0..n_blocks {
+            let users = split(&mut state.users, &self.user_blocks, d);
+            let mut items = split(&mut items, &layout.blocks, d);
+            let mut biases = split(&mut biases, &layout.blocks, 1);
+            items.rotate_left(round);
+            biases.rotate_left(round);
+            let mut round: Vec<Meeting<'_>> = users
+                .into_iter()
+                .zip(items.into_iter().zip(biases))
+                .enumerate()
+                .map(|(block, (users, (items, biases)))| {
+                    let other = (block + round) % n_blocks;
+                    Meeting {
+                        users,
+                        items,
+                        biases,
+                        first_user: self.user_blocks[block].start,
+                        first_place: layout.blocks[other].start,
+                        examples: &meetings[block][other],
+                        loss: 0.0,
+                    }
+                })
+                .collect();
+            round.par_iter_mut().for_each(|meeting| {
+                vectorised(|| self.meet(meeting, &layout, negatives, d));
+            });
+            total += round.iter().map(|meeting| meeting.loss).sum::<f64>();
+        }
+        layout.scatter(&items, &mut state.items, d);
+        layout.scatter(&biases, &mut state.biases, 1);
+        let weight: f64 = self.examples.iter().map(|one| f64::from(one.weight)).sum();
+        let loss = if weight > 0.0 { total / weight } else { 0.0 };
+        let is_finite = |numbers: &[f32]| numbers.iter().all(|x| x.is_finite());
+        if loss.is_finite() && is_finite(&state.users) && is_finite(&state.items) {
+            Ok(loss)
+        } else {
+            Err(FitError::Diverged {
+                epoch,
+                batch: 0,
+                cause: format!(
+                    "vectors grew beyond all bounds; lower `learning_rate` ({}) or look for enormous weights",
+                    self.rates.learning_rate
+                ),
+            })
+        }
+    }
+
+    /// Examples by user block and item block, each in random order: (draw, example).
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "samples are fewer than 32 bits number"
+    )]
+    fn meetings(&self, layout: &Layout, order: Stream) -> Vec<Vec<Vec<(u64, u32)>>> {
+        self.by_block
+            .par_iter()
+            .map(|examples| {
+                let mut lists = vec![Vec::new(); layout.blocks.len()];
+                for at in examples.clone() {
+                    let example = &self.examples[at];
+                    let place = layout.places[example.item as usize];
+                    let block = layout.block_of[place as usize];
+                    let draw = order.bits(example.sample_id, 0);
+                    lists[usize::from(block)].push((draw, at as u32));
+                }
+                for list in &mut lists {
+                    list.sort_unstable();
+                }
+                lists
+            })
+            .collect()
+    }
+
+    #[inline(always)]
+    fn meet(&self, meeting: &mut Meeting<'_>, layout: &Layout, negatives: Stream, d: usize) {
+        let n_places = meeting.biases.len() as u64;
+        for &(_, at) in meeting.examples {
+            let example = &self.examples[at as usize];
+            let chosen = self.chosen_by(example.user as usize);
+            let draw = (0..MOST_DRAWS)
+                .map(|lane| negatives.below(n_places, example.sample_id, lane))
+                .find(|&place| {
+                    let place = meeting.first_place + place as usize;
+                    chosen.binary_search(&layout.order[place]).is_err()
+                });
+            let Some(negative) = draw else { continue };
+            let negative = negative as usize;
+            let positive = layout.places[example.item as usize] as usize - meeting.first_place;
+            let user = (example.user as usize - meeting.first_user) * d;
+            let p = &mut meeting.users[user..user + d];
+            let (q, r) = two_rows(meeting.items, positive, negative, d);
+            let x = (meeting.biases[positive] - meeting.biases[negative]) + (dot(p, q) - dot(p, r));
+            let (share, loss) = surprise(x);
+            meeting.loss += f64::from(example.weight) * loss;
+            let step = self.rates.step * example.weight * share;
+            let shrink = self.rates.shrink;
+            for ((p, q), r) in p.iter_mut().zip(q).zip(r) {
+                let old = *p;
+                *p = step.mul_add(*q - *r, shrink * old);
+                *q = step.mul_add(old, shrink * *q);
+                *r = (-step).mul_add(old, shrink * *r);
+            }
+            meeting.biases[positive] = step + shrink * meeting.biases[positive];
+            meeting.biases[negative] = -step + shrink * meeting.biases[negative];
+        }
+    }
+}
+
+/// The vector of a history, trained from 0 with items held fixed. Negatives are a function of the
+/// place in the history and the pass.
+pub(super) fn fold_in(state: &State, history: &[u32], rates: Rates) -> Vec<f32> {
+    let d = state.dimensions();
+    let n_items = state.biases.len() as u64;
+    let draws = Seed::root(0).child("bpr").child("fold_in").stream();
+    let mut chosen = history.to_vec();
+    chosen.sort_unstable();
+    let mut p = vec![0.0_f32; d];
+    let row = |item: usize| &state.items[item * d..(item + 1) * d];
+    vectorised(|| {
+        for pass in 0..FOLD_IN_PASSES {
+            for (position, &item) in history.iter().enumerate() {
+                let draw = (0..MOST_DRAWS)
+                    .map(|lane| {
+                        let lane = pass * MOST_DRAWS + lane;
+                        draws.below(n_items, position as u64, lane) as usize
+                    })
+                    .find(|negative| !chosen.iter().any(|one| *one as usize == *negative));
+                let Some(negative) = draw else { continue };
+                let positive = item as usize;
+                let (q, r) = (row(positive), row(negative));
+                let x =
+                    (state.biases[positive] - state.biases[negative]) + (dot(&p, q) - dot(&p, r));
+                let step = rates.step * surprise(x).0;
+                for ((p, q), r) in p.iter_mut().zip(q).zip(r) {
+                    *p = step.mul_add(*q - *r, rates.shrink * *p);
+                }
+            }
+        }
+    });
+    p
+}

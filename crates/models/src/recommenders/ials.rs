@@ -1,0 +1,535 @@
+//! Matrix factorisation of implicit feedback by alternating least squares.
+//!
+//! With S the cells (user, item) that were observed, `w_ui` the sum of the weights of the samples of a
+//! cell, `x_u` and `y_i` vectors of `dimensions` numbers, `n_u` and `n_i` the observed cells of a user and
+//! an item, the objective is
+//!
+//! ```text
+//! sum over S of w_ui (x_u.y_i - 1)^2 + alpha sum over all pairs of (x_u.y_i)^2
+//!   + regularisation sum over u of (n_u + alpha #items)^nu |x_u|^2
+//!   + regularisation sum over i of (n_i + alpha #users)^nu |y_i|^2
+//! ```
+//!
+//! with alpha = `unobserved_weight` and nu = `frequency_scaling`. An epoch solves for all users
+//! exactly, then for all items. `score(i) = x.y_i`, where x solves the same system for the history:
+//! each of its items with the number of its occurrences as weight. A history without an item that
+//! training knows is served by popularity.
+//!
+//! # Paper
+//! Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008,
+//! equations 3 to 5; objective and regularisation as in Rendle, Krichene, Zhang, Koren, "Revisiting
+//! the performance of iALS on item recommendation benchmarks", RecSys 2022, equations 1 to 5.
+//!
+//! # Departures
+//! - Confidence is alpha for what was not observed and alpha + w for what was, instead of 1 and
+//!   1 + alpha r: the same up to scale, except that the target of an observed cell is
+//!   w / (alpha + w) instead of 1, as in Rendle et al.
+//! - Factors are turned into the eigenvectors of their Gram matrix before each half of an epoch,
+//!   which changes no product and makes the part of the system that all users share diagonal. A user
+//!   with m < `dimensions` cells is then solved exactly by a system of m instead of `dimensions`
+//!   equations (the push-through identity).
+//! - Regularisation counts cells, not their weights.
+//!
+//! # Needs
+//! Target items, weights, and the sequence of each sample. Histories are looked at when scoring.
+//!
+//! # Cost
+//! An epoch: (users + items) x dimensions^2 for Gram matrices and turning, dimensions^3 for
+//! eigenvectors, and for a row with m cells min(m^2 dimensions + m^3, m dimensions^2 + dimensions^3),
+//! in parallel by row. Score: dimensions numbers per item. Memory: dimensions numbers per user and
+//! item.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use tensors::{Csr, TensorError, Tensors};
+
+use crate::cells::sums;
+use crate::counts::Counts;
+use crate::data::TrainingData;
+use crate::dense::{Eigen, add_scaled, cholesky, dot, gram, rotate, solve, symmetric, vectorised};
+use crate::factors::{initial, scores};
+use crate::recommender::{FitError, LoadError, Model, Parameter, Recommender};
+use crate::run::{Checkpoint, Epoch, Run};
+
+const ITEMS: &str = "item_factors";
+const SPECTRUM: &str = "item_spectrum";
+const SETTINGS: &str = "settings";
+
+/// The fitted model.
+pub(super) struct Ials {
+    counts: Counts,
+    /// `[n_vocabulary, dimensions]`, turned so that their Gram matrix is diagonal.
+    items: Vec<f64>,
+    /// The same in 32 bits, which is what scores are computed from.
+    rounded: Vec<f32>,
+    /// Diagonal of the Gram matrix, `[dimensions]`.
+    spectrum: Vec<f64>,
+    settings: Settings,
+}
+
+/// Size, length, and strength of the terms of the objective.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Parameters {
+    dimensions: u32,
+    epochs: u32,
+    unobserved_weight: f64,
+    regularisation: f64,
+    frequency_scaling: f64,
+    initial_deviation: f64,
+    validate_every: u32,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self {
+            dimensions: 128,
+            epochs: 16,
+            unobserved_weight: 0.01,
+            regularisation: 0.01,
+            frequency_scaling: 1.0,
+            initial_deviation: 0.1,
+            validate_every: 0,
+        }
+    }
+}
+
+/// What a row's system needs beyond its cells.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Settings {
+    unobserved_weight: f64,
+    regularisation: f64,
+    frequency_scaling: f64,
+}
+
+impl Settings {
+    /// Weight of |x|^2 of a row with `n_cells` of `n_columns` cells observed.
+    fn penalty(self, n_cells: usize, n_columns: usize) -> f64 {
+        let frequency = n_cells as f64 + self.unobserved_weight * n_columns as f64;
+        self.regularisation * libm::pow(frequency, self.frequency_scaling)
+    }
+}
+
+/// Memory that one thread uses again for each row.
+#[derive(Default)]
+struct Scratch {
+    diagonal: Vec<f64>,
+    /// Rows of the other side times the root of their weight, `[m, dimensions]`.
+    scaled: Vec<f64>,
+    /// The same, divided by the diagonal.
+    divided: Vec<f64>,
+    matrix: Vec<f64>,
+    right: Vec<f64>,
+}
+
+/// Solves one row: `x` minimises the sum of w (x.y - 1)^2 over its cells, plus the diagonal form
+/// alpha `spectrum` + penalty. Cells are (row of `others`, weight above 0).
+fn solve_row(
+    cells: impl Iterator<Item = (u32, f64)> + Clone,
+    others: &[f64],
+    spectrum: &[f64],
+    settings: Settings,
+    x: &mut [f64],
+    scratch: &mut Scratch,
+) {
+    let d = spectrum.len();
+    let m = cells.clone().count();
+    x.fill(0.0);
+    if m == 0 || d == 0 {
+        return;
+    }
+    let penalty = settings.penalty(m, others.len() / d);
+    let Scratch {
+        diagonal,
+        scaled,
+        divided,
+        matrix,
+        right,
+    } = scratch;
+    diagonal.clear();
+    diagonal.extend(
+        spectrum
+            .iter()
+            // Rounding may leave an eigenvalue of 0 below it.
+            .map(|value| settings.unobserved_weight * value.max(0.0) + penalty),
+    );
+    scaled.clear();
+    right.clear();
+    for (other, weight) in cells {
+        let root = weight.sqrt();
+        let start = other as usize * d;
+        scaled.extend(others[start..start + d].iter().map(|y| y * root));
+        right.push(root);
+    }
+    vectorised(|| {
+        if m < d {
+            // x = D^-1 Z' (1 + Z D^-1 Z')^-1 sqrt(w), Z being `scaled`.
+            divided.clear();
+            for row in scaled.chunks_exact(d) {
+                divided.extend(row.iter().zip(diagonal.iter()).map(|(z, d)| z / d));
+            }
+            matrix.clear();
+            matrix.resize(m * m, 0.0);
+            for a in 0..m {
+                let row = &scaled[a * d..(a + 1) * d];
+                for b in 0..=a {
+                    matrix[a * m + b] = dot(row, &divided[b * d..(b + 1) * d]);
+                }
+                matrix[a * m + a] += 1.0;
+            }
+            if cholesky(matrix, m) {
+                solve(matrix, m, right);
+                for (row, z) in divided.chunks_exact(d).zip(right.iter()) {
+                    add_scaled(x, *z, row);
+                }
+            } else {
+                x.fill(f64::NAN);
+            }
+        } else {
+            matrix.clear();
+            matrix.resize(d * d, 0.0);
+            for (row, weight) in scaled.chunks_exact(d).zip(right.iter()) {
+                for i in 0..d {
+                    add_scaled(&mut matrix[i * d..=i * d + i], row[i], &row[..=i]);
+                }
+                add_scaled(x, *weight, row);
+            }
+            for (i, value) in diagonal.iter().enumerate() {
+                matrix[i * d + i] += value;
+            }
+            if cholesky(matrix, d) {
+                solve(matrix, d, x);
+            } else {
+                x.fill(f64::NAN);
+            }
+        }
+    });
+}
+
+/// Solves all rows of one side against the other, whose Gram matrix is diagonal.
+fn solve_side(cells: &Csr<f64>, others: &[f64], spectrum: &[f64], settings: Settings) -> Vec<f64> {
+    let d = spectrum.len();
+    let mut rows = vec![0.0; cells.n_rows() * d];
+    rows.par_chunks_mut(d.max(1))
+        .enumerate()
+        .with_min_len(16)
+        .for_each_init(Scratch::default, |scratch, (row, x)| {
+            let (columns, values) = cells.row(row);
+            let cells = columns.iter().copied().zip(values.iter().copied());
+            solve_row(cells, others, spectrum, settings, x, scratch);
+        });
+    rows
+}
+
+/// Turns factors into the eigenvectors of their Gram matrix and returns its diagonal.
+fn diagonalise(factors: &mut [f64], d: usize) -> Vec<f64> {
+    let Eigen { values, vectors } = symmetric(gram(factors, d), d);
+    rotate(factors, d, &vectors);
+    values
+}
+
+/// The objective per observed cell, with the users' Gram matrix diagonal.
+fn objective(
+    cells: &Csr<f64>,
+    users: &[f64],
+    items: &[f64],
+    spectrum: &[f64],
+    settings: Settings,
+) -> f64 {
+    let d = spectrum.len();
+    let n_items = items.len() / d;
+    let rows: Vec<f64> = (0..cells.n_rows())
+        .into_par_iter()
+        .map(|user| {
+            let x = &users[user * d..(user + 1) * d];
+            let (columns, weights) = cells.row(user);
+            let observed: f64 = vectorised(|| {
+                columns
+                    .iter()
+                    .zip(weights)
+                    .map(|(&item, weight)| {
+                        let start = item as usize * d;
+                        let error = dot(x, &items[start..start + d]) - 1.0;
+                        weight * error * error
+                    })
+                    .sum()
+            });
+            observed + settings.penalty(columns.len(), n_items) * dot(x, x)
+        })
+        .collect();
+    let by_item = cells.transpose();
+    let products = gram(items, d);
+    let mut sum: f64 = rows.iter().sum();
+    for (k, value) in spectrum.iter().enumerate() {
+        sum += settings.unobserved_weight * value * products[k * d + k];
+    }
+    for (item, y) in items.chunks_exact(d).enumerate() {
+        let n_cells = by_item.row(item).0.len();
+        sum += settings.penalty(n_cells, cells.n_rows()) * dot(y, y);
+    }
+    sum / (cells.n_values() as f64).max(1.0)
+}
+
+impl Ials {
+    fn new(counts: Counts, items: Vec<f64>, spectrum: Vec<f64>, settings: Settings) -> Self {
+        Self {
+            counts,
+            rounded: round(&items),
+            items,
+            spectrum,
+            settings,
+        }
+    }
+
+    /// The vector of a history; `None` if training knows none of its items.
+    fn fold_in(&self, history: &[u32]) -> Option<Vec<f32>> {
+        let d = self.spectrum.len();
+        let mut known: Vec<u32> = history
+            .iter()
+            .copied()
+            .filter(|item| self.counts.counts().get(*item as usize).copied() > Some(0.0))
+            .collect();
+        if known.is_empty() {
+            return None;
+        }
+        known.sort_unstable();
+        let cells = known
+            .chunk_by(|a, b| a == b)
+            .map(|chunk| (chunk[0], chunk.len() as f64));
+        let mut x = vec![0.0; d];
+        let mut scratch = Scratch::default();
+        solve_row(
+            cells,
+            &self.items,
+            &self.spectrum,
+            self.settings,
+            &mut x,
+            &mut scratch,
+        );
+        Some(round(&x))
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "scores need no more than 32 bits"
+)]
+fn round(factors: &[f64]) -> Vec<f32> {
+    factors.iter().map(|x| *x as f32).collect()
+}
+
+fn is_positive(x: f64) -> bool {
+    x.is_finite() && x > 0.0
+}
+
+impl Recommender for Ials {
+    const NAME: &'static str = "ials";
+    const REVISION: u32 = 1;
+    const DOC: &'static str =
+        "Matrix factorisation of implicit feedback by alternating least squares.";
+    const PAPER: &'static str = "Hu, Koren, Volinsky, ICDM 2008; Rendle et al., RecSys 2022";
+    const CAPABILITIES: &'static [crate::Capability] = &[];
+    const PARAMETERS: &'static [Parameter] = &[
+        Parameter {
+            name: "dimensions",
+            default: "128",
+            doc: "numbers per user and item; from 1 up",
+        },
+        Parameter {
+            name: "epochs",
+            default: "16",
+            doc: "rounds of users, then items; from 1 up",
+        },
+        Parameter {
+            name: "unobserved_weight",
+            default: "0.01",
+            doc: "weight of a pair that was not observed, against 1 for an event; above 0",
+        },
+        Parameter {
+            name: "regularisation",
+            default: "0.01",
+            doc: "weight of squared lengths; above 0",
+        },
+        Parameter {
+            name: "frequency_scaling",
+            default: "1.0",
+            doc: "power by which regularisation grows with a row's events; 0: the same for all",
+        },
+        Parameter {
+            name: "initial_deviation",
+            default: "0.1",
+            doc: "length of a random vector at the start; above 0",
+        },
+        Parameter {
+            name: "validate_every",
+            default: "0",
+            doc: "epochs between validation figures; 0: none",
+        },
+    ];
+    type Parameters = Parameters;
+
+    fn check(parameters: &Parameters) -> Result<(), String> {
+        if parameters.dimensions == 0 {
+            return Err("`dimensions` must be at least 1".to_owned());
+        }
+        if parameters.epochs == 0 {
+            return Err("`epochs` must be at least 1".to_owned());
+        }
+        for (name, value) in [
+            ("unobserved_weight", parameters.unobserved_weight),
+            ("regularisation", parameters.regularisation),
+            ("initial_deviation", parameters.initial_deviation),
+        ] {
+            if !is_positive(value) {
+                return Err(format!("`{name}` must be a number above 0"));
+            }
+        }
+        if !parameters.frequency_scaling.is_finite() {
+            return Err("`frequency_scaling` must be a finite number".to_owned());
+        }
+        Ok(())
+    }
+
+    fn fit(
+        parameters: &Parameters,
+        data: &TrainingData<'_>,
+        run: &mut Run<'_>,
+    ) -> Result<Self, FitError> {
+        let d = parameters.dimensions as usize;
+        let settings = Settings {
+            unobserved_weight: parameters.unobserved_weight,
+            regularisation: parameters.regularisation,
+            frequency_scaling: parameters.frequency_scaling,
+        };
+        let counts = Counts::of(data);
+        let cells = sums(data)?;
+        let by_item = cells.transpose();
+        let (mut items, first) = match run.observer.resume()? {
+            Some(checkpoint) => {
+                let wanted = [data.n_vocabulary(), d];
+                let items = restored(&checkpoint, wanted)?;
+                (items, checkpoint.epoch)
+            }
+            None => {
+                let deviation = parameters.initial_deviation / (d as f64).sqrt();
+                let seed = run.seed.child("initial_weights").child(ITEMS);
+                (initial(seed, data.n_vocabulary(), d, deviation), 0)
+            }
+        };
+        for epoch in first..parameters.epochs {
+            let spectrum = diagonalise(&mut items, d);
+            let mut users = solve_side(&cells, &items, &spectrum, settings);
+            let spectrum = diagonalise(&mut users, d);
+            items = solve_side(&by_item, &users, &spectrum, settings);
+            let loss = objective(&cells, &users, &items, &spectrum, settings);
+            if !(loss.is_finite() && items.iter().all(|x| x.is_finite())) {
+                return Err(FitError::Diverged {
+                    epoch,
+                    batch: 0,
+                    cause: "a system of equations has no finite solution; raise `regularisation` or look for enormous weights".to_owned(),
+                });
+            }
+            let is_validated =
+                parameters.validate_every > 0 && (epoch + 1) % parameters.validate_every == 0;
+            let validation = if is_validated {
+                let mut turned = items.clone();
+                let spectrum = diagonalise(&mut turned, d);
+                let model = Self::new(counts.clone(), turned, spectrum, settings);
+                run.observer.validate(&model)
+            } else {
+                None
+            };
+            run.observer.epoch(&Epoch {
+                epoch,
+                n_samples: data.n_weighted(),
+                loss: Some(loss),
+                validation,
+                learning_rate: None,
+            });
+            run.observer.progress(
+                "alternating least squares",
+                u64::from(epoch) + 1,
+                u64::from(parameters.epochs),
+            );
+            let mut tensors = Tensors::new();
+            tensors
+                .insert_f64(ITEMS, &[data.n_vocabulary(), d], items.clone())
+                .map_err(|error| FitError::Checkpoint(Box::new(error)))?;
+            run.observer.checkpoint(&Checkpoint {
+                step: u64::from(epoch) + 1,
+                epoch: epoch + 1,
+                tensors,
+            })?;
+        }
+        let spectrum = diagonalise(&mut items, d);
+        Ok(Self::new(counts, items, spectrum, settings))
+    }
+
+    fn load(tensors: &Tensors) -> Result<Self, LoadError> {
+        let counts = Counts::load(tensors)?;
+        let items = tensors.f64(ITEMS)?.to_vec();
+        let spectrum = tensors.f64(SPECTRUM)?.to_vec();
+        if items.len() != counts.counts().len() * spectrum.len() {
+            return Err(LoadError::Sizes {
+                left: ITEMS,
+                right: SPECTRUM,
+            });
+        }
+        let &[unobserved_weight, regularisation, frequency_scaling] = tensors.f64(SETTINGS)? else {
+            return Err(LoadError::Sizes {
+                left: SETTINGS,
+                right: "three numbers",
+            });
+        };
+        let settings = Settings {
+            unobserved_weight,
+            regularisation,
+            frequency_scaling,
+        };
+        Ok(Self::new(counts, items, spectrum, settings))
+    }
+}
+
+/// Item factors of a checkpoint.
+fn restored(checkpoint: &Checkpoint, wanted: [usize; 2]) -> Result<Vec<f64>, FitError> {
+    let tensors = &checkpoint.tensors;
+    let shape = tensors
+        .shape(ITEMS)
+        .map_err(|error| FitError::Checkpoint(Box::new(error)))?;
+    if shape != wanted {
+        let message = format!("`{ITEMS}` has shape {shape:?}, expected {wanted:?}");
+        return Err(FitError::Checkpoint(message.into()));
+    }
+    let items = tensors
+        .f64(ITEMS)
+        .map_err(|error| FitError::Checkpoint(Box::new(error)))?;
+    Ok(items.to_vec())
+}
+
+impl Model for Ials {
+    fn score(&self, _: Option<u32>, history: &[u32], out: &mut [f64]) {
+        match self.fold_in(history) {
+            Some(x) => scores(&x, &self.rounded, None, out),
+            None => self.counts.write_shares(out),
+        }
+    }
+
+    fn save(&self) -> Result<Tensors, TensorError> {
+        let mut tensors = Tensors::new();
+        self.counts.save(&mut tensors)?;
+        let (n, d) = (self.counts.counts().len(), self.spectrum.len());
+        tensors.insert_f64(ITEMS, &[n, d], self.items.clone())?;
+        tensors.insert_f64(SPECTRUM, &[d], self.spectrum.clone())?;
+        let Settings {
+            unobserved_weight,
+            regularisation,
+            frequency_scaling,
+        } = self.settings;
+        let settings = vec![unobserved_weight, regularisation, frequency_scaling];
+        tensors.insert_f64(SETTINGS, &[3], settings)?;
+        Ok(tensors)
+    }
+}
+
+#[cfg(test)]
+mod tests;
