@@ -12,7 +12,7 @@ use seed::{Seed, Stream};
 
 use super::state::State;
 use crate::data::TrainingData;
-use crate::dense::{dot, vectorised};
+use crate::dense::{dot, kernels};
 use crate::recommender::FitError;
 
 /// Most blocks of either side.
@@ -309,7 +309,7 @@ impl Trainer {
                 })
                 .collect();
             round.par_iter_mut().for_each(|meeting| {
-                vectorised(|| self.meet(meeting, &layout, negatives, d));
+                meet(self, meeting, &layout, negatives, d);
             });
             total += round.iter().map(|meeting| meeting.loss).sum::<f64>();
         }
@@ -392,36 +392,54 @@ impl Trainer {
     }
 }
 
-/// The vector of a history, trained from 0 with items held fixed. Negatives are a function of the
-/// place in the history and the pass.
-pub(super) fn fold_in(state: &State, history: &[u32], rates: Rates) -> Vec<f32> {
-    let d = state.dimensions();
-    let n_items = state.biases.len() as u64;
-    let draws = Seed::root(0).child("bpr").child("fold_in").stream();
-    let mut chosen = history.to_vec();
-    chosen.sort_unstable();
-    let mut p = vec![0.0_f32; d];
-    let row = |item: usize| &state.items[item * d..(item + 1) * d];
-    vectorised(|| {
+kernels! {
+    /// One step for each example of a meeting.
+    fn meet<'a, 'b>(
+        trainer: &'a Trainer,
+        meeting: &'a mut Meeting<'b>,
+        layout: &'a Layout,
+        negatives: Stream,
+        d: usize,
+    ) -> () {
+        trainer.meet(meeting, layout, negatives, d);
+    }
+
+    /// Trains `p` on a history with items held fixed.
+    fn train_alone<'a>(
+        state: &'a State,
+        history: &'a [u32],
+        rates: Rates,
+        draws: Stream,
+        p: &'a mut [f32],
+    ) -> () {
+        let d = p.len();
+        let n_items = state.biases.len() as u64;
+        let row = |item: usize| &state.items[item * d..(item + 1) * d];
         for pass in 0..FOLD_IN_PASSES {
-            for (position, &item) in history.iter().enumerate() {
+            for (position, &item) in (0_u64..).zip(history) {
                 let draw = (0..MOST_DRAWS)
-                    .map(|lane| {
-                        let lane = pass * MOST_DRAWS + lane;
-                        draws.below(n_items, position as u64, lane) as usize
-                    })
-                    .find(|negative| !chosen.iter().any(|one| *one as usize == *negative));
+                    .map(|lane| draws.below(n_items, position, pass * MOST_DRAWS + lane))
+                    .find(|negative| !history.iter().any(|one| u64::from(*one) == *negative));
                 let Some(negative) = draw else { continue };
-                let positive = item as usize;
+                let (positive, negative) = (item as usize, negative as usize);
                 let (q, r) = (row(positive), row(negative));
-                let x =
-                    (state.biases[positive] - state.biases[negative]) + (dot(&p, q) - dot(&p, r));
+                let x = (state.biases[positive] - state.biases[negative])
+                    + (dot(p, q) - dot(p, r));
                 let step = rates.step * surprise(x).0;
                 for ((p, q), r) in p.iter_mut().zip(q).zip(r) {
                     *p = step.mul_add(*q - *r, rates.shrink * *p);
                 }
             }
         }
-    });
+    }
+}
+
+/// The vector of a history, trained from 0 with items held fixed. Negatives are a function of the
+/// place in the history and the pass.
+pub(super) fn fold_in(state: &State, history: &[u32], rates: Rates) -> Vec<f32> {
+    let d = state.dimensions();
+    let draws = Seed::root(0).child("bpr").child("fold_in").stream();
+    let mut p = vec![0.0_f32; d];
+    train_alone(state, history, rates, draws, &mut p);
     p
 }
