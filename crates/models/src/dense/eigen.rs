@@ -149,7 +149,7 @@ impl State {
             *self.at(n - 1, i) = *self.at(i, i);
             *self.at(i, i) = 1.0;
             let h = self.d[i + 1];
-            if h > 0.0 || h < 0.0 {
+            if h.abs() > 0.0 {
                 for k in 0..=i {
                     self.d[k] = *self.at(k, i + 1) / h;
                 }

@@ -4,6 +4,11 @@
 //! and ordered by their length alone, and where a multiplication and an addition are fused, the code
 //! says so (`mul_add`) instead of leaving it to the compiler.
 
+#![expect(
+    clippy::inline_always,
+    reason = "what is not inlined into a kernel is compiled for the oldest machines"
+)]
+
 /// Declares functions that are compiled for several instruction sets, of which the best that this
 /// machine has is taken at run time. What they compute does not depend on it.
 ///

@@ -18,7 +18,8 @@
 //! # Paper
 //! Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008,
 //! equations 3 to 5; objective and regularisation as in Rendle, Krichene, Zhang, Koren, "Revisiting
-//! the performance of iALS on item recommendation benchmarks", RecSys 2022, equations 1 to 5.
+//! the performance of `iALS` on item recommendation benchmarks", ACM Conference on
+//! Recommender Systems 2022.
 //!
 //! # Departures
 //! - Confidence is alpha for what was not observed and alpha + w for what was, instead of 1 and
@@ -311,7 +312,7 @@ impl Ials {
         let mut known: Vec<u32> = history
             .iter()
             .copied()
-            .filter(|item| self.counts.counts().get(*item as usize).copied() > Some(0.0))
+            .filter(|item| self.counts.is_target(*item))
             .collect();
         if known.is_empty() {
             return None;
@@ -428,17 +429,13 @@ impl Recommender for Ials {
         let counts = Counts::of(data);
         let cells = sums(data)?;
         let by_item = cells.transpose();
-        let (mut items, first) = match run.observer.resume()? {
-            Some(checkpoint) => {
-                let wanted = [data.n_vocabulary(), d];
-                let items = restored(&checkpoint, wanted)?;
-                (items, checkpoint.epoch)
-            }
-            None => {
-                let deviation = parameters.initial_deviation / (d as f64).sqrt();
-                let seed = run.seed.child("initial_weights").child(ITEMS);
-                (initial(seed, data.n_vocabulary(), d, deviation), 0)
-            }
+        let (mut items, first) = if let Some(checkpoint) = run.observer.resume()? {
+            let wanted = [data.n_vocabulary(), d];
+            (restored(&checkpoint, wanted)?, checkpoint.epoch)
+        } else {
+            let deviation = parameters.initial_deviation / (d as f64).sqrt();
+            let seed = run.seed.child("initial_weights").child(ITEMS);
+            (initial(seed, data.n_vocabulary(), d, deviation), 0)
         };
         for epoch in first..parameters.epochs {
             let spectrum = diagonalise(&mut items, d);

@@ -5,6 +5,15 @@
 //! parallel, and within one, steps follow each other in a random but fixed order. Nothing depends on
 //! how many threads there are.
 
+#![expect(
+    clippy::inline_always,
+    reason = "what is not inlined into a kernel is compiled for the oldest machines"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "draws lie below numbers of items, which are 32-bit numbers; training is in 32 bits"
+)]
+
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -37,7 +46,6 @@ pub(super) struct Rates {
 }
 
 impl Rates {
-    #[expect(clippy::cast_possible_truncation, reason = "training is in 32 bits")]
     pub(super) fn new(learning_rate: f64, regularisation: f64) -> Self {
         Self {
             learning_rate,
@@ -108,10 +116,6 @@ struct Layout {
 }
 
 impl Layout {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "items are 32-bit numbers, blocks at most 16"
-    )]
     fn new(n_items: usize, n_blocks: usize, seed: Seed) -> Self {
         let mut order: Vec<u32> = (0..n_items as u32).collect();
         seed.sequence().shuffle(&mut order);
@@ -171,7 +175,6 @@ fn surprise(x: f32) -> (f32, f64) {
     } else {
         (1.0 / (1.0 + small), libm::log1p(small) - x)
     };
-    #[expect(clippy::cast_possible_truncation, reason = "training is in 32 bits")]
     (share as f32, loss)
 }
 
@@ -188,10 +191,6 @@ fn two_rows(rows: &mut [f32], a: usize, b: usize, d: usize) -> (&mut [f32], &mut
 }
 
 impl Trainer {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "weights are multiplied in 32 bits"
-    )]
     pub(super) fn new(data: &TrainingData<'_>, seed: Seed, rates: Rates) -> Self {
         let n_users = data.n_sequences();
         let mut examples = Vec::with_capacity(data.n_samples());
@@ -333,10 +332,6 @@ impl Trainer {
     }
 
     /// Examples by user block and item block, each in random order: (draw, example).
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "samples are fewer than 32 bits number"
-    )]
     fn meetings(&self, layout: &Layout, order: Stream) -> Vec<Vec<Vec<(u64, u32)>>> {
         self.by_block
             .par_iter()
