@@ -43,6 +43,13 @@ impl Counts {
         (count + 1.0) / self.denominator
     }
 
+    /// Whether an item was a target of training.
+    pub(crate) fn is_target(&self, item: u32) -> bool {
+        self.counts
+            .get(item as usize)
+            .is_some_and(|count| *count > 0.0)
+    }
+
     /// The shares of items `0..shares.len()`.
     pub(crate) fn write_shares(&self, shares: &mut [f64]) {
         let (known, unknown) = shares.split_at_mut(self.counts.len().min(shares.len()));

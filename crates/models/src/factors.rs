@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use seed::Seed;
 
-use crate::dense::{dot, vectorised};
+use crate::dense::{dot, kernels};
 
 /// Normal vectors `[n, dimensions]` with mean 0: entry (i, k) is a function of the seed, i and k.
 pub(crate) fn initial(seed: Seed, n: usize, dimensions: usize, deviation: f64) -> Vec<f64> {
@@ -26,16 +26,21 @@ pub(crate) fn initial(seed: Seed, n: usize, dimensions: usize, deviation: f64) -
     factors
 }
 
+kernels! {
+    /// `x.y_i` for each item.
+    fn write_products<'a>(x: &'a [f32], items: &'a [f32], out: &'a mut [f64]) -> () {
+        for (out, y) in out.iter_mut().zip(items.chunks_exact(x.len().max(1))) {
+            *out = f64::from(dot(x, y));
+        }
+    }
+}
+
 /// `x.y_i + bias_i` for each item; an item beyond the vectors is scored as a vector of zeros with the
 /// smallest bias.
 pub(crate) fn scores(x: &[f32], items: &[f32], biases: Option<&[f32]>, scores: &mut [f64]) {
     let n = items.len() / x.len().max(1);
     let (known, unknown) = scores.split_at_mut(n.min(scores.len()));
-    vectorised(|| {
-        for (score, y) in known.iter_mut().zip(items.chunks_exact(x.len().max(1))) {
-            *score = f64::from(dot(x, y));
-        }
-    });
+    write_products(x, items, known);
     let mut smallest = 0.0;
     if let Some(biases) = biases {
         for (score, bias) in known.iter_mut().zip(biases) {

@@ -5,8 +5,6 @@
 //! Wilkinson, Numerische Mathematik 11, 1968 (`tred2`), and Bowdler, Martin, Reinsch, Wilkinson,
 //! same volume (`tql2`).
 
-use super::vectorised;
-
 /// Rounds of QL for one eigenvalue; two or three are usual.
 const MOST_ROUNDS: usize = 60;
 
@@ -34,15 +32,20 @@ pub(crate) fn symmetric(mut matrix: Vec<f64>, n: usize) -> Eigen {
         e: vec![0.0; n],
     };
     if n > 0 {
-        vectorised(|| {
-            state.tridiagonalise();
-            state.accumulate();
-            state.diagonalise();
-        });
+        decompose(&mut state);
     }
     Eigen {
         values: state.d.iter().map(|value| value * scale).collect(),
         vectors: state.vectors,
+    }
+}
+
+kernels! {
+    /// Turns the matrix in `vectors` into its eigenvectors, and `d` into its eigenvalues.
+    fn decompose<'a>(state: &'a mut State) -> () {
+        state.tridiagonalise();
+        state.accumulate();
+        state.diagonalise();
     }
 }
 
@@ -146,7 +149,7 @@ impl State {
             *self.at(n - 1, i) = *self.at(i, i);
             *self.at(i, i) = 1.0;
             let h = self.d[i + 1];
-            if h > 0.0 || h < 0.0 {
+            if h.abs() > 0.0 {
                 for k in 0..=i {
                     self.d[k] = *self.at(k, i + 1) / h;
                 }

@@ -2,41 +2,48 @@
 
 use rayon::prelude::*;
 
-use super::vectorised;
-
 /// Rows that are summed at once: few enough to be spread over threads, and at most 64 blocks. A
 /// function of the number of rows alone.
 fn block(n: usize) -> usize {
     n.div_ceil(64).max(512)
 }
 
-/// Adds the upper triangle of the product of the transposed matrix with itself, four rows at a
-/// time: that is what memory is read and written for.
-#[inline(always)]
-fn add_products(matrix: &[f64], columns: usize, out: &mut [f64]) {
-    let mut groups = matrix.chunks_exact(4 * columns);
-    for group in &mut groups {
-        let (a, rest) = group.split_at(columns);
-        let (b, rest) = rest.split_at(columns);
-        let (c, d) = rest.split_at(columns);
-        for i in 0..columns {
-            let factors = [a[i], b[i], c[i], d[i]];
-            let row = &mut out[i * columns + i..(i + 1) * columns];
-            let others = a[i..].iter().zip(&b[i..]).zip(&c[i..]).zip(&d[i..]);
-            for (out, (((a, b), c), d)) in row.iter_mut().zip(others) {
-                let sum = factors[0].mul_add(*a, *out);
-                let sum = factors[1].mul_add(*b, sum);
-                let sum = factors[2].mul_add(*c, sum);
-                *out = factors[3].mul_add(*d, sum);
+kernels! {
+    /// Adds the upper triangle of the product of the transposed matrix with itself, four rows at a
+    /// time: that is what memory is read and written for.
+    fn add_products<'a>(matrix: &'a [f64], columns: usize, out: &'a mut [f64]) -> () {
+        let mut groups = matrix.chunks_exact(4 * columns);
+        for group in &mut groups {
+            let (a, rest) = group.split_at(columns);
+            let (b, rest) = rest.split_at(columns);
+            let (c, d) = rest.split_at(columns);
+            for i in 0..columns {
+                let factors = [a[i], b[i], c[i], d[i]];
+                let row = &mut out[i * columns + i..(i + 1) * columns];
+                let others = a[i..].iter().zip(&b[i..]).zip(&c[i..]).zip(&d[i..]);
+                for (out, (((a, b), c), d)) in row.iter_mut().zip(others) {
+                    let sum = factors[0].mul_add(*a, *out);
+                    let sum = factors[1].mul_add(*b, sum);
+                    let sum = factors[2].mul_add(*c, sum);
+                    *out = factors[3].mul_add(*d, sum);
+                }
+            }
+        }
+        for a in groups.remainder().chunks_exact(columns) {
+            for i in 0..columns {
+                let row = &mut out[i * columns + i..(i + 1) * columns];
+                for (out, x) in row.iter_mut().zip(&a[i..]) {
+                    *out = a[i].mul_add(*x, *out);
+                }
             }
         }
     }
-    for a in groups.remainder().chunks_exact(columns) {
-        for i in 0..columns {
-            let row = &mut out[i * columns + i..(i + 1) * columns];
-            for (out, x) in row.iter_mut().zip(&a[i..]) {
-                *out = a[i].mul_add(*x, *out);
-            }
+
+    /// Multiplies every row by `basis`, given row by row.
+    fn multiply_rows<'a>(rows: &'a mut [f64], basis: &'a [f64], turned: &'a mut [f64]) -> () {
+        for row in rows.chunks_exact_mut(turned.len()) {
+            multiply(row, basis, turned);
+            row.copy_from_slice(turned);
         }
     }
 }
@@ -52,7 +59,7 @@ pub(crate) fn gram(matrix: &[f64], columns: usize) -> Vec<f64> {
         .par_chunks(block * columns)
         .map(|rows| {
             let mut part = vec![0.0; columns * columns];
-            vectorised(|| add_products(rows, columns, &mut part));
+            add_products(rows, columns, &mut part);
             part
         })
         .collect();
@@ -81,14 +88,7 @@ pub(crate) fn rotate(matrix: &mut [f64], columns: usize, basis: &[f64]) {
     }
     matrix.par_chunks_mut((64 * columns).max(1)).for_each_init(
         || vec![0.0; columns],
-        |turned, rows| {
-            vectorised(|| {
-                for row in rows.chunks_exact_mut(columns) {
-                    multiply(row, &mirrored, turned);
-                    row.copy_from_slice(turned);
-                }
-            });
-        },
+        |turned, rows| multiply_rows(rows, &mirrored, turned),
     );
 }
 

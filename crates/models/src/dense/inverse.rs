@@ -12,7 +12,7 @@
 
 use rayon::prelude::*;
 
-use super::{cholesky, solve, vectorised};
+use super::{cholesky, solve};
 
 /// Rows that are swept at once.
 const BLOCK: usize = 192;
@@ -57,23 +57,48 @@ fn products(tall: &[f64], wide: &[f64]) -> [[f64; WIDE]; TALL] {
     sums
 }
 
-/// Calls `write(row, first column, products)` for each row of a strip and group of columns:
-/// the products of packed rows `tall` (of this strip) with all packed rows `wide`.
-#[inline(always)]
-fn multiply(
-    tall: &[f64],
-    wide: &[f64],
-    depth: usize,
-    n_wide: usize,
-    mut write: impl FnMut(usize, usize, &[f64; WIDE]),
-) {
-    for (group, wide) in wide.chunks_exact(WIDE * depth).take(n_wide).enumerate() {
-        for (rows, tall) in tall.chunks_exact(TALL * depth).enumerate() {
-            let sums = products(tall, wide);
-            for (row, sums) in sums.iter().enumerate() {
-                write(rows * TALL + row, group * WIDE, sums);
+kernels! {
+    /// The products of packed rows `tall` with the first `n_wide` groups of packed rows `wide`, put into
+    /// or subtracted from `out`, whose rows are `width` long.
+    fn multiply<'a>(
+        tall: &'a [f64],
+        wide: &'a [f64],
+        depth: usize,
+        n_wide: usize,
+        out: &'a mut [f64],
+        width: usize,
+        subtract: bool,
+    ) -> () {
+        for (group, wide) in wide.chunks_exact(WIDE * depth).take(n_wide).enumerate() {
+            let first = group * WIDE;
+            for (rows, tall) in tall.chunks_exact(TALL * depth).enumerate() {
+                let sums = products(tall, wide);
+                for (row, sums) in sums.iter().enumerate() {
+                    let start = (rows * TALL + row) * width;
+                    // Groups are filled up with zeros beyond the last row and column.
+                    let Some(row) = out.get_mut(start + first..start + width) else {
+                        continue;
+                    };
+                    if subtract {
+                        for (out, sum) in row.iter_mut().zip(sums) {
+                            *out -= sum;
+                        }
+                    } else {
+                        for (out, sum) in row.iter_mut().zip(sums) {
+                            *out = *sum;
+                        }
+                    }
+                }
             }
         }
+    }
+
+    fn factorise<'a>(block: &'a mut [f64], n: usize) -> bool {
+        cholesky(block, n)
+    }
+
+    fn solve_one<'a>(factor: &'a [f64], n: usize, b: &'a mut [f64]) -> () {
+        solve(factor, n, b);
     }
 }
 
@@ -95,11 +120,11 @@ fn panel(matrix: &[f64], n: usize, from: usize, to: usize) -> Vec<f64> {
 
 /// The inverse of a block; `None` if it is not positive definite.
 fn invert_block(mut block: Vec<f64>, n: usize) -> Option<Vec<f64>> {
-    vectorised(|| cholesky(&mut block, n)).then_some(())?;
+    factorise(&mut block, n).then_some(())?;
     let mut inverse = vec![0.0; n * n];
     inverse.par_chunks_mut(n).enumerate().for_each(|(row, x)| {
         x[row] = 1.0;
-        vectorised(|| solve(&block, n, x));
+        solve_one(&block, n, x);
     });
     // Rounding leaves it not quite symmetric.
     for i in 0..n {
@@ -129,15 +154,7 @@ pub(crate) fn invert(matrix: &mut [f64], n: usize, mut progress: impl FnMut(usiz
             .par_chunks_mut(STRIP * depth)
             .zip(tall.par_chunks(STRIP * depth))
             .for_each(|(out, tall)| {
-                vectorised(|| {
-                    multiply(tall, &wide, depth, usize::MAX, |row, column, sums| {
-                        if let Some(row) = out.get_mut(row * depth..(row + 1) * depth) {
-                            for (out, sum) in row[column..].iter_mut().zip(sums) {
-                                *out = *sum;
-                            }
-                        }
-                    });
-                });
+                multiply(tall, &wide, depth, usize::MAX, out, depth, false);
             });
         // A - C P^-1 C'.
         let tall = pack::<TALL>(&swept, depth);
@@ -149,15 +166,7 @@ pub(crate) fn invert(matrix: &mut [f64], n: usize, mut progress: impl FnMut(usiz
             .for_each(|(strip, (out, tall))| {
                 // Columns up to the last row of the strip.
                 let n_wide = ((strip + 1) * STRIP).div_ceil(WIDE);
-                vectorised(|| {
-                    multiply(tall, &wide, depth, n_wide, |row, column, sums| {
-                        if let Some(row) = out.get_mut(row * n..(row + 1) * n) {
-                            for (out, sum) in row[column..].iter_mut().zip(sums) {
-                                *out -= sum;
-                            }
-                        }
-                    });
-                });
+                multiply(tall, &wide, depth, n_wide, out, n, true);
             });
         write_back(matrix, n, from..to, &swept, &inverse);
         progress(to);

@@ -4,6 +4,41 @@
 //! and ordered by their length alone, and where a multiplication and an addition are fused, the code
 //! says so (`mul_add`) instead of leaving it to the compiler.
 
+#![expect(
+    clippy::inline_always,
+    reason = "what is not inlined into a kernel is compiled for the oldest machines"
+)]
+
+/// Declares functions that are compiled for several instruction sets, of which the best that this
+/// machine has is taken at run time. What they compute does not depend on it.
+///
+/// A closure handed to `pulp` would do, if it were certain to be inlined into each version; one that is
+/// not calls a function for every `mul_add`. The method of a struct can be told to be.
+macro_rules! kernels {
+    ($(
+        $(#[$attribute:meta])*
+        $visibility:vis fn $name:ident<$($life:lifetime),+>($($argument:ident: $type:ty),* $(,)?) -> $output:ty $body:block
+    )+) => {$(
+        $(#[$attribute])*
+        $visibility fn $name<$($life),+>($($argument: $type),*) -> $output {
+            struct Call<$($life),+> {
+                $($argument: $type),*
+            }
+            impl<$($life),+> pulp::NullaryFnOnce for Call<$($life),+> {
+                type Output = $output;
+
+                #[inline(always)]
+                fn call(self) -> $output {
+                    let Self { $($argument),* } = self;
+                    $body
+                }
+            }
+            pulp::Arch::new().dispatch(Call { $($argument),* })
+        }
+    )+};
+}
+pub(crate) use kernels;
+
 mod eigen;
 mod gram;
 mod inverse;
@@ -13,13 +48,6 @@ pub(crate) use eigen::{Eigen, symmetric};
 pub(crate) use gram::{gram, rotate};
 pub(crate) use inverse::invert;
 pub(crate) use small::{add_scaled, cholesky, dot, solve};
-
-/// Runs a loop compiled for the instruction set of this machine. What it computes does not depend
-/// on it.
-#[inline(always)]
-pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
-}
 
 /// A 32- or 64-bit float.
 pub(crate) trait Real: Copy + Default + std::ops::AddAssign {

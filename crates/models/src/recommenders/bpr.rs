@@ -178,16 +178,13 @@ impl Recommender for Bpr {
         };
         let d = parameters.dimensions as usize;
         let shape = [trainer.n_users(), data.n_vocabulary(), d];
-        let (first, mut best) = match run.observer.resume()? {
-            Some(checkpoint) => {
-                model.state = State::restore("", &checkpoint.tensors, shape)?;
-                let best = Best::restore(&checkpoint.tensors, shape)?;
-                (checkpoint.epoch, best)
-            }
-            None => {
-                model.state = State::initial(run.seed, shape, parameters.initial_deviation);
-                (0, Best::default())
-            }
+        let (first, mut best) = if let Some(checkpoint) = run.observer.resume()? {
+            model.state = State::restore("", &checkpoint.tensors, shape)?;
+            let best = Best::restore(&checkpoint.tensors, shape)?;
+            (checkpoint.epoch, best)
+        } else {
+            model.state = State::initial(run.seed, shape, parameters.initial_deviation);
+            (0, Best::default())
         };
         for epoch in first..parameters.epochs {
             if best.is_exhausted(parameters.patience) {
@@ -272,23 +269,20 @@ impl Model for Bpr {
         let known = user.map(|user| user as usize);
         let trained = known.filter(|&user| self.is_known.get(user) == Some(&true));
         let folded;
-        let vector = match trained {
-            Some(user) => &self.state.users[user * d..(user + 1) * d],
-            None => {
-                let is_known = |item: &u32| {
-                    self.counts
-                        .counts()
-                        .get(*item as usize)
-                        .is_some_and(|count| *count > 0.0)
-                };
-                let items: Vec<u32> = history.iter().copied().filter(is_known).collect();
-                if items.is_empty() {
-                    self.counts.write_shares(out);
-                    return;
-                }
-                folded = train::fold_in(&self.state, &items, self.rates);
-                &folded
+        let vector = if let Some(user) = trained {
+            &self.state.users[user * d..(user + 1) * d]
+        } else {
+            let items: Vec<u32> = history
+                .iter()
+                .copied()
+                .filter(|item| self.counts.is_target(*item))
+                .collect();
+            if items.is_empty() {
+                self.counts.write_shares(out);
+                return;
             }
+            folded = train::fold_in(&self.state, &items, self.rates);
+            &folded
         };
         scores(vector, &self.state.items, Some(&self.state.biases), out);
     }

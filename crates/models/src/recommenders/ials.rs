@@ -18,7 +18,8 @@
 //! # Paper
 //! Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008,
 //! equations 3 to 5; objective and regularisation as in Rendle, Krichene, Zhang, Koren, "Revisiting
-//! the performance of iALS on item recommendation benchmarks", RecSys 2022, equations 1 to 5.
+//! the performance of `iALS` on item recommendation benchmarks", ACM Conference on
+//! Recommender Systems 2022.
 //!
 //! # Departures
 //! - Confidence is alpha for what was not observed and alpha + w for what was, instead of 1 and
@@ -46,7 +47,7 @@ use tensors::{Csr, TensorError, Tensors};
 use crate::cells::sums;
 use crate::counts::Counts;
 use crate::data::TrainingData;
-use crate::dense::{Eigen, add_scaled, cholesky, dot, gram, rotate, solve, symmetric, vectorised};
+use crate::dense::{Eigen, add_scaled, cholesky, dot, gram, kernels, rotate, solve, symmetric};
 use crate::factors::{initial, scores};
 use crate::recommender::{FitError, LoadError, Model, Parameter, Recommender};
 use crate::run::{Checkpoint, Epoch, Run};
@@ -142,9 +143,8 @@ fn solve_row(
     let Scratch {
         diagonal,
         scaled,
-        divided,
-        matrix,
         right,
+        ..
     } = scratch;
     diagonal.clear();
     diagonal.extend(
@@ -161,7 +161,20 @@ fn solve_row(
         scaled.extend(others[start..start + d].iter().map(|y| y * root));
         right.push(root);
     }
-    vectorised(|| {
+    solve_scaled(x, scratch);
+}
+
+kernels! {
+    /// Solves the system whose parts stand in `scratch`; NaN if it has no solution.
+    fn solve_scaled<'a>(x: &'a mut [f64], scratch: &'a mut Scratch) -> () {
+        let Scratch {
+            diagonal,
+            scaled,
+            divided,
+            matrix,
+            right,
+        } = scratch;
+        let (m, d) = (right.len(), x.len());
         if m < d {
             // x = D^-1 Z' (1 + Z D^-1 Z')^-1 sqrt(w), Z being `scaled`.
             divided.clear();
@@ -203,7 +216,29 @@ fn solve_row(
                 x.fill(f64::NAN);
             }
         }
-    });
+    }
+
+    /// Sum over cells of w (x.y - 1)^2.
+    fn squared_errors<'a>(
+        x: &'a [f64],
+        items: &'a [f64],
+        columns: &'a [u32],
+        weights: &'a [f64],
+    ) -> f64 {
+        let d = x.len();
+        let mut sum = 0.0;
+        for (&item, weight) in columns.iter().zip(weights) {
+            let start = item as usize * d;
+            let error = dot(x, &items[start..start + d]) - 1.0;
+            sum += weight * error * error;
+        }
+        sum
+    }
+
+    /// Squared length.
+    fn square<'a>(x: &'a [f64]) -> f64 {
+        dot(x, x)
+    }
 }
 
 /// Solves all rows of one side against the other, whose Gram matrix is diagonal.
@@ -243,18 +278,8 @@ fn objective(
         .map(|user| {
             let x = &users[user * d..(user + 1) * d];
             let (columns, weights) = cells.row(user);
-            let observed: f64 = vectorised(|| {
-                columns
-                    .iter()
-                    .zip(weights)
-                    .map(|(&item, weight)| {
-                        let start = item as usize * d;
-                        let error = dot(x, &items[start..start + d]) - 1.0;
-                        weight * error * error
-                    })
-                    .sum()
-            });
-            observed + settings.penalty(columns.len(), n_items) * dot(x, x)
+            let observed = squared_errors(x, items, columns, weights);
+            observed + settings.penalty(columns.len(), n_items) * square(x)
         })
         .collect();
     let by_item = cells.transpose();
@@ -265,7 +290,7 @@ fn objective(
     }
     for (item, y) in items.chunks_exact(d).enumerate() {
         let n_cells = by_item.row(item).0.len();
-        sum += settings.penalty(n_cells, cells.n_rows()) * dot(y, y);
+        sum += settings.penalty(n_cells, cells.n_rows()) * square(y);
     }
     sum / (cells.n_values() as f64).max(1.0)
 }
@@ -287,7 +312,7 @@ impl Ials {
         let mut known: Vec<u32> = history
             .iter()
             .copied()
-            .filter(|item| self.counts.counts().get(*item as usize).copied() > Some(0.0))
+            .filter(|item| self.counts.is_target(*item))
             .collect();
         if known.is_empty() {
             return None;
@@ -404,17 +429,13 @@ impl Recommender for Ials {
         let counts = Counts::of(data);
         let cells = sums(data)?;
         let by_item = cells.transpose();
-        let (mut items, first) = match run.observer.resume()? {
-            Some(checkpoint) => {
-                let wanted = [data.n_vocabulary(), d];
-                let items = restored(&checkpoint, wanted)?;
-                (items, checkpoint.epoch)
-            }
-            None => {
-                let deviation = parameters.initial_deviation / (d as f64).sqrt();
-                let seed = run.seed.child("initial_weights").child(ITEMS);
-                (initial(seed, data.n_vocabulary(), d, deviation), 0)
-            }
+        let (mut items, first) = if let Some(checkpoint) = run.observer.resume()? {
+            let wanted = [data.n_vocabulary(), d];
+            (restored(&checkpoint, wanted)?, checkpoint.epoch)
+        } else {
+            let deviation = parameters.initial_deviation / (d as f64).sqrt();
+            let seed = run.seed.child("initial_weights").child(ITEMS);
+            (initial(seed, data.n_vocabulary(), d, deviation), 0)
         };
         for epoch in first..parameters.epochs {
             let spectrum = diagonalise(&mut items, d);

@@ -5,6 +5,15 @@
 //! parallel, and within one, steps follow each other in a random but fixed order. Nothing depends on
 //! how many threads there are.
 
+#![expect(
+    clippy::inline_always,
+    reason = "what is not inlined into a kernel is compiled for the oldest machines"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "draws lie below numbers of items, which are 32-bit numbers; training is in 32 bits"
+)]
+
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -12,7 +21,7 @@ use seed::{Seed, Stream};
 
 use super::state::State;
 use crate::data::TrainingData;
-use crate::dense::{dot, vectorised};
+use crate::dense::{dot, kernels};
 use crate::recommender::FitError;
 
 /// Most blocks of either side.
@@ -37,7 +46,6 @@ pub(super) struct Rates {
 }
 
 impl Rates {
-    #[expect(clippy::cast_possible_truncation, reason = "training is in 32 bits")]
     pub(super) fn new(learning_rate: f64, regularisation: f64) -> Self {
         Self {
             learning_rate,
@@ -108,10 +116,6 @@ struct Layout {
 }
 
 impl Layout {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "items are 32-bit numbers, blocks at most 16"
-    )]
     fn new(n_items: usize, n_blocks: usize, seed: Seed) -> Self {
         let mut order: Vec<u32> = (0..n_items as u32).collect();
         seed.sequence().shuffle(&mut order);
@@ -171,7 +175,6 @@ fn surprise(x: f32) -> (f32, f64) {
     } else {
         (1.0 / (1.0 + small), libm::log1p(small) - x)
     };
-    #[expect(clippy::cast_possible_truncation, reason = "training is in 32 bits")]
     (share as f32, loss)
 }
 
@@ -188,10 +191,6 @@ fn two_rows(rows: &mut [f32], a: usize, b: usize, d: usize) -> (&mut [f32], &mut
 }
 
 impl Trainer {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "weights are multiplied in 32 bits"
-    )]
     pub(super) fn new(data: &TrainingData<'_>, seed: Seed, rates: Rates) -> Self {
         let n_users = data.n_sequences();
         let mut examples = Vec::with_capacity(data.n_samples());
@@ -309,7 +308,7 @@ impl Trainer {
                 })
                 .collect();
             round.par_iter_mut().for_each(|meeting| {
-                vectorised(|| self.meet(meeting, &layout, negatives, d));
+                meet(self, meeting, &layout, negatives, d);
             });
             total += round.iter().map(|meeting| meeting.loss).sum::<f64>();
         }
@@ -333,10 +332,6 @@ impl Trainer {
     }
 
     /// Examples by user block and item block, each in random order: (draw, example).
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "samples are fewer than 32 bits number"
-    )]
     fn meetings(&self, layout: &Layout, order: Stream) -> Vec<Vec<Vec<(u64, u32)>>> {
         self.by_block
             .par_iter()
@@ -392,36 +387,54 @@ impl Trainer {
     }
 }
 
-/// The vector of a history, trained from 0 with items held fixed. Negatives are a function of the
-/// place in the history and the pass.
-pub(super) fn fold_in(state: &State, history: &[u32], rates: Rates) -> Vec<f32> {
-    let d = state.dimensions();
-    let n_items = state.biases.len() as u64;
-    let draws = Seed::root(0).child("bpr").child("fold_in").stream();
-    let mut chosen = history.to_vec();
-    chosen.sort_unstable();
-    let mut p = vec![0.0_f32; d];
-    let row = |item: usize| &state.items[item * d..(item + 1) * d];
-    vectorised(|| {
+kernels! {
+    /// One step for each example of a meeting.
+    fn meet<'a, 'b>(
+        trainer: &'a Trainer,
+        meeting: &'a mut Meeting<'b>,
+        layout: &'a Layout,
+        negatives: Stream,
+        d: usize,
+    ) -> () {
+        trainer.meet(meeting, layout, negatives, d);
+    }
+
+    /// Trains `p` on a history with items held fixed.
+    fn train_alone<'a>(
+        state: &'a State,
+        history: &'a [u32],
+        rates: Rates,
+        draws: Stream,
+        p: &'a mut [f32],
+    ) -> () {
+        let d = p.len();
+        let n_items = state.biases.len() as u64;
+        let row = |item: usize| &state.items[item * d..(item + 1) * d];
         for pass in 0..FOLD_IN_PASSES {
-            for (position, &item) in history.iter().enumerate() {
+            for (position, &item) in (0_u64..).zip(history) {
                 let draw = (0..MOST_DRAWS)
-                    .map(|lane| {
-                        let lane = pass * MOST_DRAWS + lane;
-                        draws.below(n_items, position as u64, lane) as usize
-                    })
-                    .find(|negative| !chosen.iter().any(|one| *one as usize == *negative));
+                    .map(|lane| draws.below(n_items, position, pass * MOST_DRAWS + lane))
+                    .find(|negative| !history.iter().any(|one| u64::from(*one) == *negative));
                 let Some(negative) = draw else { continue };
-                let positive = item as usize;
+                let (positive, negative) = (item as usize, negative as usize);
                 let (q, r) = (row(positive), row(negative));
-                let x =
-                    (state.biases[positive] - state.biases[negative]) + (dot(&p, q) - dot(&p, r));
+                let x = (state.biases[positive] - state.biases[negative])
+                    + (dot(p, q) - dot(p, r));
                 let step = rates.step * surprise(x).0;
                 for ((p, q), r) in p.iter_mut().zip(q).zip(r) {
                     *p = step.mul_add(*q - *r, rates.shrink * *p);
                 }
             }
         }
-    });
+    }
+}
+
+/// The vector of a history, trained from 0 with items held fixed. Negatives are a function of the
+/// place in the history and the pass.
+pub(super) fn fold_in(state: &State, history: &[u32], rates: Rates) -> Vec<f32> {
+    let d = state.dimensions();
+    let draws = Seed::root(0).child("bpr").child("fold_in").stream();
+    let mut p = vec![0.0_f32; d];
+    train_alone(state, history, rates, draws, &mut p);
     p
 }
