@@ -31,9 +31,10 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     let samples = read_samples(config, io)?;
     let requests = inputs::requests(io, &catalogue, &sequences)?;
 
-    let items = match entry.reads_items {
-        true => Some(inputs::item_features(io, &catalogue)?),
-        false => None,
+    let items = if entry.reads_items {
+        Some(inputs::item_features(io, &catalogue)?)
+    } else {
+        None
     };
 
     if let Some(tune) = &config.tune {

@@ -214,10 +214,9 @@ fn bytes(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-const MODELS: [&str; 3] = ["popularity", "markov", "itemknn"];
-
 #[test]
 fn the_number_of_threads_changes_no_byte() {
+    let models: Vec<&str> = models::REGISTRY.iter().map(|entry| entry.name).collect();
     let of_threads = [1, 2, 5].map(|n_threads| {
         let place = Place::new(shop());
         let pool = rayon::ThreadPoolBuilder::new()
@@ -225,7 +224,7 @@ fn the_number_of_threads_changes_no_byte() {
             .build()
             .unwrap();
         pool.install(|| {
-            for model in MODELS {
+            for model in &models {
                 let fitted = place.run(model, &format!("model: {model}\n"), &[]).unwrap();
                 let fitted = [("model", fitted.join("model"))];
                 place
@@ -233,17 +232,18 @@ fn the_number_of_threads_changes_no_byte() {
                     .unwrap();
             }
         });
-        MODELS.map(|model| {
+        let files = models.iter().map(|model| {
             let mut all = bytes(&place.path(model));
             all.extend(bytes(&place.path(&format!("{model}-probe"))));
-            all
-        })
+            (*model, all)
+        });
+        files.collect::<BTreeMap<_, _>>()
     });
     assert_eq!(of_threads[0], of_threads[1]);
     assert_eq!(of_threads[0], of_threads[2]);
     // Three files of a fit, four tables and two other files of the probe of a chain.
-    assert_eq!(of_threads[0][1].len(), 4 + 6);
-    assert_eq!(of_threads[0][2].len(), 4 + 4);
+    assert_eq!(of_threads[0]["markov"].len(), 4 + 6);
+    assert_eq!(of_threads[0]["itemknn"].len(), 4 + 4);
 }
 
 /// The place of an item by definition, from the scores of a chain that are counted anew.
@@ -351,7 +351,7 @@ fn ranks_of_a_chain_are_those_counted_by_hand() {
 #[test]
 fn training_says_what_was_fitted() {
     let place = Place::new(shop());
-    for model in MODELS {
+    for model in ["popularity", "markov", "itemknn"] {
         let out = place.run(model, &format!("model: {model}\n"), &[]).unwrap();
         let rows: Vec<TrainingEpoch> = tables::read_all(&out.join("training")).unwrap();
         let [epoch] = &rows[..] else {
@@ -399,6 +399,39 @@ fn scores(
 }
 
 #[test]
+fn epochs_of_a_trained_model_are_recorded_and_the_best_is_returned() {
+    let place = Place::new(shop());
+    let config = "model: { name: bpr, dimensions: 4, epochs: 6, validate_every: 2 }\nseed: 4\n";
+    let out = place.run("bpr", config, &[]).unwrap();
+    let rows: Vec<TrainingEpoch> = tables::read_all(&out.join("training")).unwrap();
+    let epochs: Vec<u32> = rows.iter().map(|row| row.epoch).collect();
+    assert_eq!(epochs, [0, 1, 2, 3, 4, 5]);
+    assert!(
+        rows.iter()
+            .all(|row| row.loss.is_some() && row.learning_rate == Some(0.05))
+    );
+    let validated: Vec<bool> = rows.iter().map(|row| row.validation.is_some()).collect();
+    assert_eq!(validated, [false, true, false, true, false, true]);
+    // Chance comes from the seed of the configuration.
+    let other = place.run("other", &config.replace("seed: 4", "seed: 5"), &[]);
+    let other: Vec<TrainingEpoch> = tables::read_all(&other.unwrap().join("training")).unwrap();
+    assert_ne!(rows, other);
+}
+
+#[test]
+fn models_that_cannot_be_fitted_say_what_to_write() {
+    let place = Place::new(shop());
+    let large = place.run("large", "model: { name: ease, max_items: 20 }\n", &[]);
+    let failure = large.unwrap_err();
+    assert_eq!(failure.exit, Exit::Configuration);
+    assert!(failure.hints[0].contains("`max_items: 40`"), "{failure:?}");
+    let wild = "model: { name: bpr, learning_rate: 1e30 }\n";
+    let failure = place.run("wild", wild, &[]).unwrap_err();
+    assert_eq!(failure.exit, Exit::Computation);
+    assert!(failure.to_string().contains("epoch 0"), "{failure}");
+}
+
+#[test]
 fn dropping_is_the_same_as_never_having_had() {
     let is_planted = |sample: &Sample| sample.sample_id % 7 == 3;
     let place = Place::new(shop());
@@ -408,7 +441,7 @@ fn dropping_is_the_same_as_never_having_had() {
     let mut without = shop();
     without.samples.retain(|sample| !is_planted(sample));
     let without = Place::new(without);
-    for model in MODELS {
+    for model in ["popularity", "markov", "itemknn"] {
         let config = format!("model: {model}\nact: {{ drop_below: 0 }}\n");
         let acted = place
             .run(model, &config, &[("scores", oracle.clone())])

@@ -80,9 +80,9 @@ impl Default for Parameters {
     fn default() -> Self {
         Self {
             dimensions: 64,
-            epochs: 100,
+            epochs: 200,
             learning_rate: 0.05,
-            regularisation: 0.01,
+            regularisation: 0.05,
             initial_deviation: 0.1,
             validate_every: 0,
             patience: 0,
@@ -105,7 +105,7 @@ impl Recommender for Bpr {
         },
         Parameter {
             name: "epochs",
-            default: "100",
+            default: "200",
             doc: "passes over the samples; from 1 up",
         },
         Parameter {
@@ -115,7 +115,7 @@ impl Recommender for Bpr {
         },
         Parameter {
             name: "regularisation",
-            default: "0.01",
+            default: "0.05",
             doc: "weight of squared lengths in each step; from 0 up",
         },
         Parameter {

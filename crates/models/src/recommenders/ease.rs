@@ -50,7 +50,7 @@ pub(super) struct Parameters {
 impl Default for Parameters {
     fn default() -> Self {
         Self {
-            regularisation: 500.0,
+            regularisation: 100.0,
             max_items: 20_000,
         }
     }
@@ -104,7 +104,7 @@ impl Recommender for Ease {
     const PARAMETERS: &'static [Parameter] = &[
         Parameter {
             name: "regularisation",
-            default: "500.0",
+            default: "100.0",
             doc: "weight of squared entries; above 0",
         },
         Parameter {

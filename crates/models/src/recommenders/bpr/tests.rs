@@ -30,6 +30,7 @@ fn parameters(epochs: u32) -> Parameters {
     Parameters {
         dimensions: 5,
         epochs,
+        regularisation: 0.01,
         ..Parameters::default()
     }
 }
