@@ -96,7 +96,7 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
         Activation::None => Ok(x.clone()),
         Activation::Relu => x.relu(),
         // `gelu_erf` has a derivative that is right to six digits.
-        Activation::Gelu => x * ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)? * 0.5,
+        Activation::Gelu => (x * 0.5)? * ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)?,
         Activation::Tanh => x.tanh(),
         Activation::Sigmoid => sigmoid(x),
     }
