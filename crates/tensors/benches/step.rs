@@ -9,6 +9,10 @@ use tensors::{
     ParameterId, Parameters, Tape, Value, Workspace,
 };
 
+/// As in the executables.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const BATCH: usize = 128;
 const COLUMNS: usize = 64;
 const LAYERS: usize = 2;

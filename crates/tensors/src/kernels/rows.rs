@@ -83,12 +83,52 @@ pub(crate) fn largest<F: Real>(x: &[F]) -> F {
     for (lane, &x) in lanes.iter_mut().zip(rest) {
         *lane = lane.larger(x);
     }
-    lanes.iter().fold(F::LOWEST, |a, &b| a.larger(b))
+    let lanes = std::hint::black_box(lanes);
+    let mut top = F::LOWEST;
+    for lane in lanes {
+        top = top.larger(lane);
+    }
+    top
+}
+
+/// Replaces x by e^(x - top), for `top` the largest; gives the sum.
+#[inline(always)]
+pub(crate) fn exponentials<F: Real>(x: &mut [F], top: F) -> F {
+    let mut lanes = [F::ZERO; LANES];
+    let (chunks, rest) = x.as_chunks_mut::<LANES>();
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *x = (*x - top).exponential();
+            *lane += *x;
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *x = (*x - top).exponential();
+        *lane += *x;
+    }
+    halve(lanes)
+}
+
+/// `out[c, r] = x[r, c]`.
+pub(crate) fn transpose<F: Real>(x: &[F], columns: usize, out: &mut [F]) {
+    const TILE: usize = 16;
+    let rows = x.len() / columns.max(1);
+    for start in (0..rows).step_by(TILE) {
+        let end = (start + TILE).min(rows);
+        for column in 0..columns {
+            let out = &mut out[column * rows..(column + 1) * rows];
+            for row in start..end {
+                out[row] = x[row * columns + column];
+            }
+        }
+    }
 }
 
 /// Adds lanes pairwise: as accurate as it gets, and in a fixed order.
 #[inline(always)]
-fn halve<F: Real>(mut lanes: [F; LANES]) -> F {
+fn halve<F: Real>(lanes: [F; LANES]) -> F {
+    // Keeps the compiler from cutting the lanes of the loop before into the pieces of this one.
+    let mut lanes = std::hint::black_box(lanes);
     let mut width = LANES;
     while width > 1 {
         width /= 2;

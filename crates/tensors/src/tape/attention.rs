@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::{Operation, Reverse, Tape, Value, row_key};
 use crate::Real;
 use crate::context::AttentionShape;
-use crate::kernels::{Dropout, Keep, Matrix, dot, largest, multiply, sum_by, vectorised};
+use crate::kernels::{Dropout, Keep, Matrix, dot, exponentials, largest, multiply, vectorised};
 use crate::require::require;
 
 /// Which positions a position sees.
@@ -320,10 +320,7 @@ impl Layout {
                             row.fill(F::ZERO);
                             continue;
                         }
-                        for x in row.iter_mut() {
-                            *x = (*x - top).exponential();
-                        }
-                        let share = F::ONE / sum_by(row, |x| x);
+                        let share = F::ONE / exponentials(row, top);
                         for x in row.iter_mut() {
                             *x *= share;
                         }

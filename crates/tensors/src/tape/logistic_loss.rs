@@ -57,7 +57,9 @@ impl<F: Real> Tape<'_, F> {
         vectorised(
             #[inline(always)]
             || {
-                losses.iter_mut().for_each(|x| *x = x.softplus());
+                for x in &mut losses {
+                    *x = x.softplus();
+                }
                 for (g, &weight) in up.iter_mut().zip(weights) {
                     *g = g.logistic() * weight * share;
                 }

@@ -10,7 +10,7 @@ use super::embedding::add_rows;
 use super::softmax_loss::active_rows;
 use super::{Loss, PADDING, Reverse, Tape, Value};
 use crate::kernels::{
-    Matrix, add_in_order, add_scaled, dot, largest, multiply, ranges, split_rows, sum_by,
+    Matrix, add_in_order, add_scaled, dot, exponentials, largest, multiply, ranges, split_rows,
     vectorised,
 };
 use crate::require::require;
@@ -143,10 +143,7 @@ impl<F: Real> Kind<'_, F> {
             Self::Softmax { .. } => {
                 let of_target = scores[0];
                 let top = largest(scores);
-                for x in scores.iter_mut() {
-                    *x = (*x - top).exponential();
-                }
-                let sum = sum_by(scores, |x| x);
+                let sum = exponentials(scores, top);
                 for x in scores.iter_mut() {
                     *x /= sum;
                 }

@@ -9,7 +9,8 @@ use rayon::prelude::*;
 
 use super::{Loss, PADDING, Tape, Value};
 use crate::kernels::{
-    Matrix, add_in_order, largest, multiply, ranges, split_rows, sum_by, vectorised,
+    Matrix, add_in_order, exponentials, largest, multiply, ranges, split_rows, transpose,
+    vectorised,
 };
 use crate::require::require;
 use crate::{ParameterId, Real};
@@ -20,7 +21,7 @@ const CHUNK: usize = 128;
 /// Into how many parts positions are cut; each sums its own gradient of the table. Depends on
 /// sizes alone: fewer where the table is large, since each part holds as much as the table.
 fn parts(rows: usize, table: usize) -> usize {
-    let most = if table > 1 << 20 { 4 } else { 8 };
+    let most = if table > 1 << 17 { 4 } else { 8 };
     rows.div_ceil(CHUNK).clamp(1, most)
 }
 
@@ -60,6 +61,8 @@ impl<F: Real> Scratch<F> {
 struct Problem<'p, F> {
     hidden: &'p [F],
     table: &'p [F],
+    /// The table, mirrored: products read it along rows.
+    mirrored: &'p [F],
     bias: Option<&'p [F]>,
     targets: &'p [u32],
     weights: &'p [F],
@@ -90,7 +93,8 @@ impl<F: Real> Problem<'_, F> {
         }
         let hidden = Matrix::new(&*inputs, n, columns);
         let table = Matrix::new(self.table, items, columns);
-        multiply(hidden, table.transposed(), logits, items, false, F::ONE);
+        let mirrored = Matrix::new(self.mirrored, columns, items);
+        multiply(hidden, mirrored, logits, items, false, F::ONE);
         vectorised(
             #[inline(always)]
             || {
@@ -104,10 +108,7 @@ impl<F: Real> Problem<'_, F> {
                     let target = self.targets[row as usize] as usize;
                     let of_target = logits[target];
                     let top = largest(logits);
-                    for x in logits.iter_mut() {
-                        *x = (*x - top).exponential();
-                    }
-                    let sum = sum_by(logits, |x| x);
+                    let sum = exponentials(logits, top);
                     *loss = F::of(libm::log(sum.to_f64())) + top - of_target;
                     let weight = self.weights[row as usize] * self.share;
                     let factor = weight / sum;
@@ -174,9 +175,12 @@ impl<F: Real> Tape<'_, F> {
         let mut losses = self.workspace.take(rows.len());
         let width = if needs_hidden { columns } else { 0 };
         let mut to_hidden = self.workspace.take(rows.len() * width);
+        let mut mirrored = self.workspace.take(items * columns);
+        transpose(self.parameters.get(table), columns, &mut mirrored);
         let problem = Problem {
             hidden: &self.nodes[hidden.0].value,
             table: self.parameters.get(table),
+            mirrored: &mirrored,
             bias: bias_values,
             targets,
             weights,
@@ -240,6 +244,7 @@ impl<F: Real> Tape<'_, F> {
             all_losses[row as usize] = loss;
         }
         self.workspace.give(losses);
+        self.workspace.give(mirrored);
         let loss = self.push_loss(all_losses, weights, divisor);
         if needs_hidden {
             self.give_hidden(loss, hidden, &rows, &to_hidden);
