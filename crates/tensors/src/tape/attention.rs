@@ -3,6 +3,8 @@
 //! A sequence is one unit of parallel work. Products read the packed matrix in strides: nothing is
 //! transposed. Probabilities are kept for the way back, dropout is drawn again.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{Operation, Reverse, Tape, Value, row_key};
@@ -10,6 +12,12 @@ use crate::Real;
 use crate::context::AttentionShape;
 use crate::kernels::{Dropout, Keep, Matrix, dot, exponentials, largest, multiply, vectorised};
 use crate::require::require;
+
+/// Queries that are worked on together: what none of them sees is skipped.
+const BLOCK: usize = 64;
+/// Rows of probabilities are padded to a multiple of this, so that loops over them need no
+/// special end.
+const REGISTER: usize = 16;
 
 /// Which positions a position sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +116,7 @@ impl<F: Real> Tape<'_, F> {
             key_stride: packed,
             key_start: columns,
             value_start: 2 * columns,
-            padded_keys: length.next_multiple_of(16),
+            padded_keys: length.next_multiple_of(REGISTER),
         };
         let dropout = Dropout::new(self.context.dropout, settings.name, settings.dropout);
         let valid = [settings.valid, settings.valid];
@@ -155,7 +163,7 @@ impl<F: Real> Tape<'_, F> {
             key_stride: packed,
             key_start: 0,
             value_start: columns,
-            padded_keys: keys.next_multiple_of(16),
+            padded_keys: keys.next_multiple_of(REGISTER),
         };
         let dropout = Dropout::new(self.context.dropout, settings.name, settings.dropout);
         let valid = [settings.valid_queries, settings.valid_keys];
@@ -264,19 +272,37 @@ impl Layout {
         F::of(1.0 / libm::sqrt(self.width.max(1) as f64))
     }
 
-    fn query<'a, F: Real>(&self, data: &'a [F], head: usize) -> Matrix<'a, F> {
-        let data = &data[head * self.width..];
-        Matrix::strided(data, self.queries, self.width, self.query_stride)
+    /// Queries that are worked on together, and how many keys any of them sees.
+    fn block(&self, first: usize) -> (Range<usize>, usize) {
+        let end = (first + BLOCK).min(self.queries);
+        (first..end, if self.causal { end } else { self.keys })
     }
 
-    fn key<'a, F: Real>(&self, data: &'a [F], head: usize) -> Matrix<'a, F> {
+    fn queries<'a, F: Real>(
+        &self,
+        data: &'a [F],
+        head: usize,
+        rows: &Range<usize>,
+    ) -> Matrix<'a, F> {
+        let data = &data[rows.start * self.query_stride + head * self.width..];
+        Matrix::strided(data, rows.len(), self.width, self.query_stride)
+    }
+
+    fn keys<'a, F: Real>(&self, data: &'a [F], head: usize, n: usize) -> Matrix<'a, F> {
         let data = &data[self.key_start + head * self.width..];
-        Matrix::strided(data, self.keys, self.width, self.key_stride)
+        Matrix::strided(data, n, self.width, self.key_stride)
     }
 
-    fn value<'a, F: Real>(&self, data: &'a [F], head: usize) -> Matrix<'a, F> {
+    fn values<'a, F: Real>(&self, data: &'a [F], head: usize, n: usize) -> Matrix<'a, F> {
         let data = &data[self.value_start + head * self.width..];
-        Matrix::strided(data, self.keys, self.width, self.key_stride)
+        Matrix::strided(data, n, self.width, self.key_stride)
+    }
+
+    /// How many numbers of a row of probabilities are not zero for certain: whole registers.
+    #[inline(always)]
+    fn filled(&self, query: usize) -> usize {
+        let seen = if self.causal { query + 1 } else { self.keys };
+        seen.next_multiple_of(REGISTER)
     }
 
     /// One sequence.
@@ -289,71 +315,79 @@ impl Layout {
         probabilities: &mut [F],
         out: &mut [F],
     ) {
-        let columns = self.heads * self.width;
+        let (columns, stride) = (self.heads * self.width, self.padded_keys);
         let all_valid = valid_keys.iter().all(|&valid| valid);
         let mut dropped = Vec::new();
-        let size = self.queries * self.padded_keys;
-        for (head, map) in probabilities.chunks_exact_mut(size).enumerate() {
-            let key = self.key(keys, head).transposed();
-            let scale = self.scale();
-            multiply(
-                self.query(queries, head),
-                key,
-                map,
-                self.padded_keys,
-                false,
-                scale,
-            );
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (at, row) in map.chunks_exact_mut(self.padded_keys).enumerate() {
-                        let seen = if self.causal { at + 1 } else { self.keys };
-                        row[seen..].fill(F::LOWEST);
-                        if !all_valid {
-                            for (x, &valid) in row.iter_mut().zip(valid_keys) {
-                                *x = if valid { *x } else { F::LOWEST };
+        let maps = probabilities.chunks_exact_mut(self.queries * stride);
+        for (head, map) in maps.enumerate() {
+            for first in (0..self.queries).step_by(BLOCK) {
+                let (rows, seen) = self.block(first);
+                let map = &mut map[rows.start * stride..rows.end * stride];
+                let query = self.queries(queries, head, &rows);
+                let key = self.keys(keys, head, seen).transposed();
+                multiply(query, key, map, stride, false, self.scale());
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (at, row) in rows.clone().zip(map.chunks_exact_mut(stride)) {
+                            let seen = if self.causal { at + 1 } else { self.keys };
+                            let (row, rest) = row.split_at_mut(self.filled(at));
+                            rest.fill(F::ZERO);
+                            row[seen..].fill(F::LOWEST);
+                            if !all_valid {
+                                for (x, &valid) in row.iter_mut().zip(valid_keys) {
+                                    *x = if valid { *x } else { F::LOWEST };
+                                }
+                            }
+                            let top = largest(row);
+                            if !valid_queries[at] || top <= F::LOWEST {
+                                row.fill(F::ZERO);
+                                continue;
+                            }
+                            let share = F::ONE / exponentials(row, top);
+                            for x in row.iter_mut() {
+                                *x *= share;
                             }
                         }
-                        let top = largest(row);
-                        if !valid_queries[at] || top <= F::LOWEST {
-                            row.fill(F::ZERO);
-                            continue;
-                        }
-                        let share = F::ONE / exponentials(row, top);
-                        for x in row.iter_mut() {
-                            *x *= share;
-                        }
-                    }
-                },
-            );
-            let map = if drawn.is_empty() {
-                &*map
-            } else {
-                dropped.clear();
-                dropped.extend_from_slice(map);
-                self.drop(&mut dropped, drawn, head);
-                &dropped
-            };
-            let map = Matrix::strided(map, self.queries, self.keys, self.padded_keys);
-            let out = &mut out[head * self.width..];
-            multiply(map, self.value(keys, head), out, columns, false, F::ONE);
+                    },
+                );
+                let map = if drawn.is_empty() {
+                    &*map
+                } else {
+                    dropped.clear();
+                    dropped.extend_from_slice(map);
+                    self.drop(&mut dropped, drawn, head, &rows);
+                    &dropped
+                };
+                let map = Matrix::strided(map, rows.len(), seen, stride);
+                let out = &mut out[rows.start * columns + head * self.width..];
+                multiply(
+                    map,
+                    self.values(keys, head, seen),
+                    out,
+                    columns,
+                    false,
+                    F::ONE,
+                );
+            }
         }
     }
 
-    fn drop<F: Real>(&self, map: &mut [F], drawn: &[Keep<F>], head: usize) {
+    /// Drops in some rows of a map.
+    fn drop<F: Real>(&self, map: &mut [F], drawn: &[Keep<F>], head: usize, rows: &Range<usize>) {
         vectorised(
             #[inline(always)]
             || {
-                let rows = map.chunks_exact_mut(self.padded_keys).zip(drawn);
-                for (at, (row, keep)) in rows.enumerate() {
-                    drop_row(row, keep, first_column(head, at));
+                let maps = map.chunks_exact_mut(self.padded_keys);
+                for ((at, row), keep) in rows.clone().zip(maps).zip(&drawn[rows.clone()]) {
+                    drop_row(&mut row[..self.filled(at)], keep, first_column(head, at));
                 }
             },
         );
     }
 
-    /// One sequence on the way back.
+    /// One sequence on the way back. The last block of queries comes first: it sees all keys, and
+    /// so writes what earlier blocks add to.
     fn backward<F: Real>(
         &self,
         queries: &[F],
@@ -363,61 +397,61 @@ impl Layout {
         gradient: &[F],
         target: &mut Target<'_, F>,
     ) {
-        let columns = self.heads * self.width;
-        let size = self.queries * self.padded_keys;
+        let (columns, stride) = (self.heads * self.width, self.padded_keys);
         let mut dropped = Vec::new();
-        let mut scores = vec![F::ZERO; size];
-        for (head, map) in probabilities.chunks_exact(size).enumerate() {
-            let gradient = Matrix::strided(
-                &gradient[head * self.width..],
-                self.queries,
-                self.width,
-                columns,
-            );
-            let used = if drawn.is_empty() {
-                map
-            } else {
-                dropped.clear();
-                dropped.extend_from_slice(map);
-                self.drop(&mut dropped, drawn, head);
-                &dropped
-            };
-            let used = Matrix::strided(used, self.queries, self.keys, self.padded_keys);
-            let start = self.value_start + head * self.width;
-            let (to_value, stride) = target.keys(self, start);
-            multiply(used.transposed(), gradient, to_value, stride, false, F::ONE);
-            let value = self.value(keys, head).transposed();
-            multiply(
-                gradient,
-                value,
-                &mut scores,
-                self.padded_keys,
-                false,
-                F::ONE,
-            );
-            if !drawn.is_empty() {
-                self.drop(&mut scores, drawn, head);
-            }
-            vectorised(
-                #[inline(always)]
-                || {
-                    let rows = scores.chunks_exact_mut(self.padded_keys);
-                    for (scores, map) in rows.zip(map.chunks_exact(self.padded_keys)) {
-                        let mean = dot(scores, map);
-                        for (x, &p) in scores.iter_mut().zip(map) {
-                            *x = (*x - mean) * p;
+        let mut scores = vec![F::ZERO; BLOCK.min(self.queries) * stride];
+        let maps = probabilities.chunks_exact(self.queries * stride);
+        for (head, map) in maps.enumerate() {
+            for first in (0..self.queries).step_by(BLOCK).rev() {
+                let (rows, seen) = self.block(first);
+                let adds = rows.end < self.queries;
+                let map = &map[rows.start * stride..rows.end * stride];
+                let scores = &mut scores[..map.len()];
+                let gradient = &gradient[rows.start * columns + head * self.width..];
+                let gradient = Matrix::strided(gradient, rows.len(), self.width, columns);
+                let used = if drawn.is_empty() {
+                    map
+                } else {
+                    dropped.clear();
+                    dropped.extend_from_slice(map);
+                    self.drop(&mut dropped, drawn, head, &rows);
+                    &dropped
+                };
+                let used = Matrix::strided(used, rows.len(), seen, stride).transposed();
+                let (to_values, width) = target.keys(self, self.value_start + head * self.width);
+                multiply(used, gradient, to_values, width, adds, F::ONE);
+                let values = self.values(keys, head, seen).transposed();
+                multiply(gradient, values, scores, stride, false, F::ONE);
+                if !drawn.is_empty() {
+                    self.drop(scores, drawn, head, &rows);
+                }
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let pairs = scores
+                            .chunks_exact_mut(stride)
+                            .zip(map.chunks_exact(stride));
+                        for (at, (scores, map)) in rows.clone().zip(pairs) {
+                            let (scores, rest) = scores.split_at_mut(self.filled(at));
+                            rest.fill(F::ZERO);
+                            let map = &map[..scores.len()];
+                            let mean = dot(scores, map);
+                            for (x, &p) in scores.iter_mut().zip(map) {
+                                *x = (*x - mean) * p;
+                            }
                         }
-                    }
-                },
-            );
-            let scores = Matrix::strided(&scores, self.queries, self.keys, self.padded_keys);
-            let scale = self.scale();
-            let (to_query, stride) = target.queries(self, head * self.width);
-            multiply(scores, self.key(keys, head), to_query, stride, false, scale);
-            let start = self.key_start + head * self.width;
-            let (to_key, stride) = target.keys(self, start);
-            let query = self.query(queries, head);
-            multiply(scores.transposed(), query, to_key, stride, false, scale);
+                    },
+                );
+                let scores = Matrix::strided(&*scores, rows.len(), seen, stride);
+                let scale = self.scale();
+                let start = rows.start * self.query_stride + head * self.width;
+                let (to_queries, width) = target.queries(self, start);
+                let key = self.keys(keys, head, seen);
+                multiply(scores, key, to_queries, width, false, scale);
+                let (to_keys, width) = target.keys(self, self.key_start + head * self.width);
+                let query = self.queries(queries, head, &rows);
+                multiply(scores.transposed(), query, to_keys, width, adds, scale);
+            }
         }
     }
 }
