@@ -1,6 +1,6 @@
 //! CPU milliseconds (of all threads together, so that other load on the machine matters less) of
 //! each operation and of whole training steps: batch 128, 64 columns, two
-//! layers, one head, AdamW. Prints; asserts nothing. `RAYON_NUM_THREADS=1` for one thread.
+//! layers, one head, `AdamW`. Prints; asserts nothing. `RAYON_NUM_THREADS=1` for one thread.
 #![expect(clippy::print_stdout, reason = "printing is its purpose")]
 
 use seed::Seed;
@@ -184,7 +184,7 @@ fn step(length: usize, items: usize, kind: LossKind) {
     let mut times = [f64::INFINITY; 5];
     let rows = BATCH * length;
     let shared = ids(1024, items, "shared");
-    let whole = best(if length > 100 { 8 } else { 20 }, || {
+    let whole = best(if length > 100 { 30 } else { 40 }, || {
         let start = Instant::now();
         let mut lap = {
             let mut last = start;
@@ -284,8 +284,7 @@ fn operation(
     println!("{name}: {forward:.2} / {backward:.2} ms");
 }
 
-fn main() {
-    println!("{} threads", rayon::current_num_threads());
+fn operations() {
     let id = |parameters: &Parameters<f32>, name: &str| {
         parameters
             .id(name)
@@ -359,6 +358,17 @@ fn main() {
             ("bh", [1, 192]),
         ],
     );
+}
+
+fn main() {
+    println!("{} threads", rayon::current_num_threads());
+    // A part of a step's name, such as `Binary 3500 200`; cargo adds `--bench`.
+    let wanted = std::env::args()
+        .skip(1)
+        .find(|argument| argument != "--bench");
+    if wanted.is_none() {
+        operations();
+    }
     for (length, items, kind) in [
         (50, 3500, LossKind::None),
         (50, 3500, LossKind::Softmax),
@@ -368,6 +378,12 @@ fn main() {
         (200, 3500, LossKind::Softmax),
         (200, 3500, LossKind::Binary),
     ] {
-        step(length, items, kind);
+        let name = format!("{kind:?} {items} {length}");
+        if wanted
+            .as_ref()
+            .is_none_or(|wanted| name.contains(wanted.as_str()))
+        {
+            step(length, items, kind);
+        }
     }
 }

@@ -53,6 +53,16 @@ impl<'a, F> Context<'a, F> {
     }
 }
 
+impl<F> Context<'_, F> {
+    /// Who listens, for a while.
+    pub(crate) fn listener(&mut self) -> Option<&mut dyn Capture<F>> {
+        match &mut self.capture {
+            Some(capture) => Some(&mut **capture),
+            None => None,
+        }
+    }
+}
+
 /// The shape of attention probabilities: [batch, heads, queries, keys].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionShape {

@@ -33,6 +33,11 @@
 //! }
 //! ```
 
+#![expect(
+    clippy::inline_always,
+    reason = "what is not inlined into a vector loop is compiled without its instruction set"
+)]
+
 mod context;
 mod csr;
 mod kernels;

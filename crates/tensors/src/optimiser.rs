@@ -25,7 +25,7 @@ pub struct AdamWSettings {
 }
 
 impl Default for AdamWSettings {
-    /// Those of PyTorch, without decay.
+    /// Those of `PyTorch`, without decay.
     fn default() -> Self {
         Self {
             betas: [0.9, 0.999],

@@ -42,7 +42,7 @@ impl Oracle {
     pub fn get(&self, name: &str) -> Result<&Tensor> {
         self.variables
             .get(name)
-            .map(|variable| variable.as_tensor())
+            .map(Var::as_tensor)
             .ok_or_else(|| candle_core::Error::Msg(format!("no parameter `{name}`")))
     }
 

@@ -169,8 +169,9 @@ mod tests {
     use super::*;
 
     fn numbers(n: usize, seed: u32) -> Vec<f64> {
-        (0..n as u32)
-            .map(|index| f64::from((index.wrapping_add(seed)).wrapping_mul(2_654_435_761) >> 8))
+        (seed..)
+            .take(n)
+            .map(|index| f64::from(index.wrapping_mul(2_654_435_761) >> 8))
             .map(|x| x / 8_388_608.0 - 1.0)
             .collect()
     }

@@ -236,9 +236,8 @@ pub(crate) fn add_in_order<F: Real>(out: &mut [F], parts: &[Vec<F>]) {
         vectorised(
             #[inline(always)]
             || {
-                let (first, others) = match parts {
-                    [first, others @ ..] => (first, others),
-                    [] => return,
+                let [first, others @ ..] = parts else {
+                    return;
                 };
                 let range = k * BLOCK..k * BLOCK + out.len();
                 let mut sum = [F::ZERO; BLOCK];

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{Operation, Reverse, Tape, Value, row_key};
 use crate::Real;
-use crate::kernels::{Dropout, block_rows, vectorised};
+use crate::kernels::{Dropout, Keep, block_rows, vectorised};
 use crate::require::require;
 
 struct DropoutAdd {
@@ -47,38 +47,23 @@ impl<F: Real> Tape<'_, F> {
         dropout: Option<Dropout>,
     ) -> Value {
         let [rows, columns] = self.shape(x);
-        let mut out = match residual {
-            Some(residual) => self.workspace.copy(&self.nodes[residual.0].value),
-            None => self.workspace.zeros(rows * columns),
-        };
+        let mut out = self.workspace.take(rows * columns);
         let input = &self.nodes[x.0].value;
+        let residual_values = residual.map(|value| self.nodes[value.0].value.as_slice());
         let keys = self.context.row_keys;
         let block = block_rows(rows).max(1);
         out.par_chunks_mut((block * columns).max(1))
-            .zip(input.par_chunks((block * columns).max(1)))
             .enumerate()
-            .for_each(|(index, (out, input))| {
+            .for_each(|(index, out)| {
                 vectorised(
                     #[inline(always)]
                     || {
-                        let rows = out
-                            .chunks_exact_mut(columns)
-                            .zip(input.chunks_exact(columns));
-                        for (row, (out, input)) in (index * block..).zip(rows) {
-                            match dropout {
-                                Some(dropout) => {
-                                    let keep = dropout.row::<F>(row_key(keys, row));
-                                    let pairs = out.iter_mut().zip(input);
-                                    for (column, (out, &x)) in (0_u32..).zip(pairs) {
-                                        *out = x.fma(keep.factor(column), *out);
-                                    }
-                                }
-                                None => {
-                                    for (out, &x) in out.iter_mut().zip(input) {
-                                        *out += x;
-                                    }
-                                }
-                            }
+                        let first = index * block;
+                        for (row, out) in (first..).zip(out.chunks_exact_mut(columns)) {
+                            let range = row * columns..(row + 1) * columns;
+                            let keep = dropout.map(|dropout| dropout.row(row_key(keys, row)));
+                            let residual = residual_values.map(|values| &values[range.clone()]);
+                            add_row(&input[range], residual, keep, out);
                         }
                     },
                 );
@@ -97,20 +82,56 @@ impl<F: Real> Tape<'_, F> {
 impl<F: Real> Operation<F> for DropoutAdd {
     fn backward(self: Box<Self>, _output: &[F], gradient: Vec<F>, reverse: &mut Reverse<'_, F>) {
         if reverse.needs(self.x) {
-            let mut inner = reverse.workspace.copy(&gradient);
-            if let Some(dropout) = self.dropout {
-                let keys = reverse.row_keys;
-                inner
-                    .par_chunks_mut(self.columns.max(1))
-                    .enumerate()
-                    .with_min_len(64)
-                    .for_each(|(row, inner)| dropout.apply(row_key(keys, row), inner));
-            }
+            let mut inner = reverse.workspace.take(gradient.len());
+            let keys = reverse.row_keys;
+            let columns = self.columns;
+            let block = block_rows(gradient.len() / columns.max(1)).max(1);
+            inner
+                .par_chunks_mut((block * columns).max(1))
+                .enumerate()
+                .for_each(|(index, inner)| {
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            let first = index * block;
+                            for (row, inner) in (first..).zip(inner.chunks_exact_mut(columns)) {
+                                let gradient = &gradient[row * columns..(row + 1) * columns];
+                                let keep = self.dropout;
+                                let keep = keep.map(|dropout| dropout.row(row_key(keys, row)));
+                                add_row(gradient, None, keep, inner);
+                            }
+                        },
+                    );
+                });
             reverse.give(self.x, inner);
         }
         match self.residual {
             Some(residual) => reverse.give(residual, gradient),
             None => reverse.workspace.give(gradient),
         }
+    }
+}
+
+/// `out = residual + keep * x`, one row.
+#[inline(always)]
+fn add_row<F: Real>(x: &[F], residual: Option<&[F]>, keep: Option<Keep<F>>, out: &mut [F]) {
+    let pairs = (0_u32..).zip(out.iter_mut().zip(x));
+    match (residual, keep) {
+        (Some(residual), Some(keep)) => {
+            for ((column, (out, &x)), &residual) in pairs.zip(residual) {
+                *out = x.fma(keep.factor(column), residual);
+            }
+        }
+        (Some(residual), None) => {
+            for ((_, (out, &x)), &residual) in pairs.zip(residual) {
+                *out = x + residual;
+            }
+        }
+        (None, Some(keep)) => {
+            for (column, (out, &x)) in pairs {
+                *out = x * keep.factor(column);
+            }
+        }
+        (None, None) => out.copy_from_slice(x),
     }
 }

@@ -146,7 +146,9 @@ impl<F: Real> Operation<F> for Embedding<F> {
             });
         if let Some(capture) = &mut reverse.capture {
             let mut scaled = gradient.clone();
-            scaled.iter_mut().for_each(|g| *g *= self.scale);
+            for g in &mut scaled {
+                *g *= self.scale;
+            }
             capture.embedding(reverse.parameters.name(self.items), ids, &scaled);
             if let Some((table, at)) = &self.positions {
                 let used: Vec<u32> = at

@@ -1,5 +1,5 @@
 //! Gated recurrent unit (Cho et al. 2014, with the reset gate after the product, as in cuDNN and
-//! PyTorch).
+//! `PyTorch`).
 //!
 //! Sequences are independent: a fixed number of them is one unit of parallel work, which runs
 //! through all steps on one thread.
@@ -52,7 +52,7 @@ impl<F: Real> Tape<'_, F> {
         let [packed, columns] = self.parameters.shape(w_hidden);
         require(
             length > 0
-                && rows % length == 0
+                && rows.is_multiple_of(length)
                 && valid.len() == rows
                 && packed == 3 * columns
                 && self.parameters.shape(w_input)[0] == packed

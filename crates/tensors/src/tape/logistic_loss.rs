@@ -67,7 +67,9 @@ impl<F: Real> Tape<'_, F> {
         );
         silence(&mut losses, &mut up, weights);
         let mut down = self.workspace.copy(&up);
-        down.iter_mut().for_each(|g| *g = -*g);
+        for g in &mut down {
+            *g = -*g;
+        }
         let loss = self.push_loss(losses, weights, divisor);
         let to_values = &mut self.losses[loss.0].to_values;
         to_values.push((negative, up));

@@ -251,6 +251,7 @@ impl<'a, F: Real> Tape<'a, F> {
                 gradient.give(&mut reverse);
             }
         }
+        let row_keys = self.context.row_keys;
         for index in (0..nodes.len()).rev() {
             let (earlier, rest) = nodes.split_at_mut(index);
             let node = &mut rest[0];
@@ -264,11 +265,8 @@ impl<'a, F: Real> Tape<'a, F> {
                     gradients: &mut node_gradients,
                     weights: weights.as_deref_mut(),
                     workspace: &mut self.workspace,
-                    capture: match &mut self.context.capture {
-                        Some(capture) => Some(&mut **capture),
-                        None => None,
-                    },
-                    row_keys: self.context.row_keys,
+                    capture: self.context.listener(),
+                    row_keys,
                 };
                 operation.backward(&value, gradient, &mut reverse);
             }

@@ -87,8 +87,9 @@ impl<F: Real> Operation<F> for LayerNorm<F> {
             let mut normalised = input.to_vec();
             let moments = self.moments.chunks_exact(2);
             for (row, moments) in normalised.chunks_exact_mut(columns).zip(moments) {
-                row.iter_mut()
-                    .for_each(|x| *x = (*x - moments[0]) * moments[1]);
+                for x in row {
+                    *x = (*x - moments[0]) * moments[1];
+                }
             }
             capture.norm(reverse.parameters.name(self.gain), &normalised, &gradient);
         }

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::embedding::add_rows;
 use super::softmax_loss::active_rows;
 use super::{Loss, PADDING, Reverse, Tape, Value};
+use crate::context::Capture;
 use crate::kernels::{
     Matrix, add_in_order, add_scaled, dot, exponentials, largest, multiply, ranges, split_rows,
     vectorised,
@@ -322,6 +323,39 @@ impl<'p, F: Real> Problem<'p, F> {
             }
         }
     }
+
+    /// All chunks of all parts, in parallel unless somebody listens.
+    fn run(&self, parts: &mut [Part<'_, F>], capture: Option<&mut dyn Capture<F>>, name: &str) {
+        let chunks = |n: usize| {
+            (0..n)
+                .step_by(CHUNK)
+                .map(move |from| (from, (from + CHUNK).min(n)))
+        };
+        let Some(capture) = capture else {
+            parts.par_iter_mut().for_each(|part| {
+                for (from, to) in chunks(part.rows.len()) {
+                    self.chunk(part, from, to);
+                }
+            });
+            return;
+        };
+        let width = 1 + self.n;
+        let mut ids = vec![0; width];
+        for part in parts {
+            for (from, to) in chunks(part.rows.len()) {
+                self.chunk(part, from, to);
+                let shared = matches!(self.negatives, Negatives::Shared(_));
+                let start = if shared { 0 } else { from };
+                for (at, &row) in part.rows[from..to].iter().enumerate() {
+                    let input = &self.hidden[row as usize * self.columns..][..self.columns];
+                    ids[0] = self.targets[row as usize];
+                    ids[1..].copy_from_slice(self.negatives(row as usize));
+                    let gradient = &part.scores[(start + at) * width..][..width];
+                    capture.output_table(name, &[row], input, Some(&ids), gradient);
+                }
+            }
+        }
+    }
 }
 
 impl<F: Real> Tape<'_, F> {
@@ -357,7 +391,7 @@ impl<F: Real> Tape<'_, F> {
     }
 
     /// Binary cross-entropy of the target against negatives:
-    /// `-beta log s(x_t) - sum log(1 - s(x_n))` with s the sigmoid (Kang and McAuley 2018, eq. 6,
+    /// `-beta log s(x_t) - sum log(1 - s(x_n))` with s the sigmoid (Kang and `McAuley` 2018, eq. 6,
     /// for beta = 1; Petrov and Macdonald 2023, eq. 8, with their beta).
     #[expect(clippy::too_many_arguments, reason = "one fused operation")]
     pub fn binary_cross_entropy(
@@ -395,35 +429,17 @@ impl<F: Real> Tape<'_, F> {
         divisor: f64,
     ) -> Loss {
         let [n_rows, columns] = self.shape(hidden);
-        let items = self.parameters.shape(table)[0];
         self.require_targets(table, n_rows, columns, targets, weights);
-        let (ids, n, shared_ids) = match negatives {
-            Negatives::Shared(ids) => (ids, ids.len(), Some(ids)),
-            Negatives::PerRow(ids) => (ids, ids.len() / n_rows.max(1), None),
-        };
-        require(shared_ids.is_some() || ids.len() == n * n_rows, || {
-            format!("{} negatives for {n_rows} rows", ids.len())
-        });
-        require(
-            ids.iter().all(|&id| id == PADDING || (id as usize) < items),
-            || format!("a negative beyond {items} items"),
-        );
+        let (n, shared_ids) = self.require_negatives(table, n_rows, negatives);
         let rows = active_rows(targets, weights);
         let to_weights = self.context.backward && self.context.weight_gradients;
-        let needs_hidden = self.needs(hidden);
-        let table_values = self.parameters.get(table);
-        let mut shared = self
-            .workspace
-            .zeros(shared_ids.map_or(0, |ids| ids.len() * columns));
-        for (row, &id) in shared.chunks_exact_mut(columns.max(1)).zip(ids) {
-            if id != PADDING {
-                row.copy_from_slice(&table_values[id as usize * columns..][..columns]);
-            }
-        }
-        let (width, gradient_width) = (1 + n, if needs_hidden { columns } else { 0 });
+        let shared = self.rows_of(table, shared_ids);
+        let is_shared = matches!(negatives, Negatives::Shared(_));
+        let gradient_width = if self.needs(hidden) { columns } else { 0 };
+        let width = 1 + n;
         let blocks = ranges(rows.len(), PARTS.min(rows.len().div_ceil(CHUNK)));
         // Scores of one chunk per part, or of all rows if they are factors of the gradient.
-        let score_blocks = if shared_ids.is_some() {
+        let score_blocks = if is_shared {
             ranges(blocks.len() * CHUNK, blocks.len())
         } else {
             blocks.clone()
@@ -431,17 +447,13 @@ impl<F: Real> Tape<'_, F> {
         let score_rows = score_blocks.last().map_or(0, |last| last.end);
         let mut scores = self.workspace.take(score_rows * width);
         let mut losses = self.workspace.take(rows.len());
-        let mut of_targets = self.workspace.take(rows.len());
+        let mut of_targets = vec![F::ZERO; rows.len()];
         let mut to_hidden = self.workspace.take(rows.len() * gradient_width);
-        let sums = if to_weights && shared_ids.is_some() {
-            n
-        } else {
-            0
-        };
+        let sums = if to_weights { shared_ids.len() } else { 0 };
         let problem = Problem {
             kind,
             hidden: &self.nodes[hidden.0].value,
-            table: table_values,
+            table: self.parameters.get(table),
             bias: bias.map(|id| self.parameters.get(id)),
             targets,
             negatives,
@@ -469,105 +481,101 @@ impl<F: Real> Tape<'_, F> {
                 },
             )
             .collect();
-        let chunks = |part: &Part<'_, F>| {
-            let n = part.rows.len();
-            (0..n)
-                .step_by(CHUNK)
-                .map(move |from| (from, (from + CHUNK).min(n)))
-        };
-        if let Some(capture) = &mut self.context.capture {
-            let name = self.parameters.name(table);
-            let mut columns_of_row = vec![0; width];
-            for part in &mut all {
-                for (from, to) in chunks(part) {
-                    problem.chunk(part, from, to);
-                    let start = if shared_ids.is_some() { 0 } else { from };
-                    for (at, &row) in part.rows[from..to].iter().enumerate() {
-                        let input = &problem.hidden[row as usize * columns..][..columns];
-                        columns_of_row[0] = targets[row as usize];
-                        columns_of_row[1..].copy_from_slice(problem.negatives(row as usize));
-                        let gradient = &part.scores[(start + at) * width..][..width];
-                        capture.output_table(name, &[row], input, Some(&columns_of_row), gradient);
-                    }
-                }
-            }
-        } else {
-            all.par_iter_mut().for_each(|part| {
-                for (from, to) in chunks(part) {
-                    problem.chunk(part, from, to);
-                }
-            });
-        }
+        let capture = self.context.listener();
+        problem.run(&mut all, capture, self.parameters.name(table));
         let (tables, biases): (Vec<_>, Vec<_>) = all
             .into_iter()
             .map(|part| (part.to_shared, part.bias_of_shared))
             .unzip();
-        let mut all_losses = self.workspace.zeros(n_rows);
-        for (&row, &loss) in rows.iter().zip(&losses) {
-            all_losses[row as usize] = loss;
+        let loss = self.push_losses(&rows, losses, weights, divisor);
+        self.give_hidden(loss, hidden, &rows, to_hidden);
+        self.workspace.give(shared);
+        if !to_weights || rows.is_empty() {
+            self.workspace.give(scores);
+            return loss;
         }
-        let target_ids: Vec<u32> = rows.iter().map(|&row| targets[row as usize]).collect();
-        let loss = self.push_loss(all_losses, weights, divisor);
-        if needs_hidden {
-            self.give_hidden(loss, hidden, &rows, &to_hidden);
-        }
-        if to_weights && !rows.is_empty() {
-            let mut to_rows = Vec::new();
-            if let Some(ids) = shared_ids {
-                let sum = |parts: &[Vec<F>], n: usize| {
-                    let mut sum = vec![F::ZERO; n];
-                    add_in_order(&mut sum, parts);
-                    sum
-                };
-                to_rows.push(ToRows::Rows {
+        let mut ids: Vec<u32> = rows.iter().map(|&row| targets[row as usize]).collect();
+        let mut to_rows = Vec::new();
+        let factors = if is_shared {
+            let shared = [(Some(table), tables, n * columns), (bias, biases, n)];
+            for (id, parts, size) in shared {
+                let mut gradient = vec![F::ZERO; size];
+                add_in_order(&mut gradient, &parts);
+                to_rows.extend(id.map(|table| ToRows::Rows {
                     table,
-                    ids: ids.to_vec(),
-                    gradient: sum(&tables, n * columns),
-                });
-                to_rows.extend(bias.map(|table| ToRows::Rows {
-                    table,
-                    ids: ids.to_vec(),
-                    gradient: sum(&biases, n),
+                    ids: shared_ids.to_vec(),
+                    gradient,
                 }));
-                to_rows.extend(bias.map(|table| ToRows::Rows {
-                    table,
-                    ids: target_ids.clone(),
-                    gradient: of_targets.clone(),
-                }));
-                to_rows.push(ToRows::Products {
-                    table,
-                    hidden,
-                    rows: rows.clone(),
-                    ids: target_ids,
-                    factors: std::mem::take(&mut of_targets),
-                });
-            } else {
-                let candidates: Vec<u32> = rows
-                    .iter()
-                    .zip(target_ids)
-                    .flat_map(|(&row, target)| {
-                        let start = row as usize * n;
-                        std::iter::once(target).chain(ids[start..start + n].iter().copied())
-                    })
-                    .collect();
-                to_rows.extend(bias.map(|table| ToRows::Rows {
-                    table,
-                    ids: candidates.clone(),
-                    gradient: scores.clone(),
-                }));
-                to_rows.push(ToRows::Products {
-                    table,
-                    hidden,
-                    rows: rows.clone(),
-                    ids: candidates,
-                    factors: std::mem::take(&mut scores),
-                });
             }
-            self.losses[loss.0].to_rows = to_rows;
-        }
-        for buffer in [losses, of_targets, to_hidden, scores, shared] {
-            self.workspace.give(buffer);
-        }
+            self.workspace.give(scores);
+            of_targets
+        } else {
+            if let Negatives::PerRow(negatives) = negatives {
+                ids = with_negatives(&rows, &ids, negatives, n);
+            }
+            scores
+        };
+        to_rows.extend(bias.map(|table| ToRows::Rows {
+            table,
+            ids: ids.clone(),
+            gradient: factors.clone(),
+        }));
+        to_rows.push(ToRows::Products {
+            table,
+            hidden,
+            rows,
+            ids,
+            factors,
+        });
+        self.losses[loss.0].to_rows = to_rows;
         loss
     }
+
+    /// Rows of a table, zeros for padding.
+    fn rows_of(&mut self, table: ParameterId, ids: &[u32]) -> Vec<F> {
+        let columns = self.parameters.shape(table)[1];
+        let table = self.parameters.get(table);
+        let mut rows = self.workspace.zeros(ids.len() * columns);
+        for (row, &id) in rows.chunks_exact_mut(columns.max(1)).zip(ids) {
+            if id != PADDING {
+                row.copy_from_slice(&table[id as usize * columns..][..columns]);
+            }
+        }
+        rows
+    }
+
+    /// How many negatives a row has, and which if they are the same for all.
+    fn require_negatives<'n>(
+        &self,
+        table: ParameterId,
+        rows: usize,
+        negatives: Negatives<'n>,
+    ) -> (usize, &'n [u32]) {
+        let items = self.parameters.shape(table)[0];
+        let (ids, n, shared): (_, _, &[u32]) = match negatives {
+            Negatives::Shared(ids) => (ids, ids.len(), ids),
+            Negatives::PerRow(ids) => (ids, ids.len() / rows.max(1), &[]),
+        };
+        require(!shared.is_empty() || ids.len() == n * rows, || {
+            format!("{} negatives for {rows} rows", ids.len())
+        });
+        let outside = ids
+            .iter()
+            .find(|&&id| id != PADDING && id as usize >= items);
+        require(outside.is_none(), || {
+            format!("a negative {outside:?} of {items} items")
+        });
+        (n, shared)
+    }
+}
+
+/// The target of each row and its negatives, side by side.
+fn with_negatives(rows: &[u32], targets: &[u32], negatives: &[u32], n: usize) -> Vec<u32> {
+    let mut ids = Vec::with_capacity(rows.len() * (n + 1));
+    for (&row, &target) in rows.iter().zip(targets) {
+        let start = row as usize * n;
+        ids.push(target);
+        ids.extend_from_slice(&negatives[start..start + n]);
+    }
+    ids
 }

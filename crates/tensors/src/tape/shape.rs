@@ -100,7 +100,9 @@ impl<F: Real> Tape<'_, F> {
         let out = self.map(x, |x| x * factor);
         let shape = self.shape(x);
         self.push_function(out, shape, &[x], move |_, mut gradient, reverse| {
-            gradient.iter_mut().for_each(|g| *g *= factor);
+            for g in &mut gradient {
+                *g *= factor;
+            }
             reverse.give(x, gradient);
         })
     }
@@ -230,7 +232,7 @@ impl<F: Real> Tape<'_, F> {
     pub fn mean_rows(&mut self, x: Value, length: usize, valid: &[bool]) -> Value {
         let [rows, columns] = self.shape(x);
         let length = length.max(1);
-        require(valid.len() == rows && rows % length == 0, || {
+        require(valid.len() == rows && rows.is_multiple_of(length), || {
             format!("{rows} rows are no sequences of {length}")
         });
         let n = rows / length;
@@ -283,7 +285,9 @@ impl<F: Real> Tape<'_, F> {
                 if reverse.needs(to) {
                     let mut own = reverse.workspace.copy(reverse.value(other));
                     for (own, &g) in own.chunks_exact_mut(columns.max(1)).zip(&gradient) {
-                        own.iter_mut().for_each(|x| *x *= g);
+                        for x in own {
+                            *x *= g;
+                        }
                     }
                     reverse.give(to, own);
                 }

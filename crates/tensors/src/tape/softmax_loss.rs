@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 
 use super::{Loss, PADDING, Tape, Value};
+use crate::context::Capture;
 use crate::kernels::{
     Matrix, add_in_order, exponentials, largest, multiply, ranges, split_rows, transpose,
     vectorised,
@@ -141,6 +142,39 @@ impl<F: Real> Problem<'_, F> {
             );
         }
     }
+
+    /// All chunks of all parts, in parallel unless somebody listens.
+    fn run(
+        &self,
+        parts: &mut [Part<'_, F>],
+        scratch: &Scratch<F>,
+        capture: Option<&mut dyn Capture<F>>,
+        name: &str,
+    ) {
+        let (columns, items) = (self.columns, self.items);
+        let size = CHUNK * (columns + items);
+        let Some(capture) = capture else {
+            parts.par_iter_mut().for_each(|part| {
+                for from in (0..part.rows.len()).step_by(CHUNK) {
+                    let to = (from + CHUNK).min(part.rows.len());
+                    scratch.with(size, |buffer| self.chunk(part, from, to, buffer));
+                }
+            });
+            return;
+        };
+        for part in parts {
+            for from in (0..part.rows.len()).step_by(CHUNK) {
+                let to = (from + CHUNK).min(part.rows.len());
+                scratch.with(size, |buffer| {
+                    self.chunk(part, from, to, buffer);
+                    let (inputs, gradient) = buffer.split_at(CHUNK * columns);
+                    let n = to - from;
+                    let (inputs, gradient) = (&inputs[..n * columns], &gradient[..n * items]);
+                    capture.output_table(name, &part.rows[from..to], inputs, None, gradient);
+                });
+            }
+        }
+    }
 }
 
 impl<F: Real> Tape<'_, F> {
@@ -190,8 +224,7 @@ impl<F: Real> Tape<'_, F> {
         };
         let blocks = ranges(rows.len(), parts(rows.len(), items * columns));
         let scratch = Scratch::new();
-        let size = CHUNK * (columns + items);
-        scratch.add(self.workspace.take(size));
+        scratch.add(self.workspace.take(CHUNK * (columns + items)));
         let mut all: Vec<Part<'_, F>> = blocks
             .iter()
             .zip(split_rows(&mut losses, &blocks, 1))
@@ -210,28 +243,8 @@ impl<F: Real> Tape<'_, F> {
                 }),
             })
             .collect();
-        if let Some(capture) = &mut self.context.capture {
-            let name = self.parameters.name(table);
-            for part in &mut all {
-                for from in (0..part.rows.len()).step_by(CHUNK) {
-                    let to = (from + CHUNK).min(part.rows.len());
-                    scratch.with(size, |buffer| {
-                        problem.chunk(part, from, to, buffer);
-                        let (inputs, gradient) = buffer.split_at(CHUNK * columns);
-                        let n = to - from;
-                        let (inputs, gradient) = (&inputs[..n * columns], &gradient[..n * items]);
-                        capture.output_table(name, &part.rows[from..to], inputs, None, gradient);
-                    });
-                }
-            }
-        } else {
-            all.par_iter_mut().for_each(|part| {
-                for from in (0..part.rows.len()).step_by(CHUNK) {
-                    let to = (from + CHUNK).min(part.rows.len());
-                    scratch.with(size, |buffer| problem.chunk(part, from, to, buffer));
-                }
-            });
-        }
+        let capture = self.context.listener();
+        problem.run(&mut all, &scratch, capture, self.parameters.name(table));
         let (tables, biases): (Vec<_>, Vec<_>) = all
             .into_iter()
             .map(|part| (part.to_table, part.to_bias))
@@ -239,42 +252,64 @@ impl<F: Real> Tape<'_, F> {
         for buffer in scratch.into_buffers() {
             self.workspace.give(buffer);
         }
-        let mut all_losses = self.workspace.zeros(n_rows);
-        for (&row, &loss) in rows.iter().zip(&losses) {
-            all_losses[row as usize] = loss;
-        }
-        self.workspace.give(losses);
+        let loss = self.push_losses(&rows, losses, weights, divisor);
         self.workspace.give(mirrored);
-        let loss = self.push_loss(all_losses, weights, divisor);
-        if needs_hidden {
-            self.give_hidden(loss, hidden, &rows, &to_hidden);
-        }
-        self.workspace.give(to_hidden);
+        self.give_hidden(loss, hidden, &rows, to_hidden);
         if to_weights {
-            for (id, parts) in [(Some(table), tables), (bias, biases)] {
-                if let Some(id) = id {
-                    let mut parts = parts.into_iter();
-                    let mut sum = parts.next().unwrap_or_default();
-                    let rest: Vec<Vec<F>> = parts.collect();
-                    add_in_order(&mut sum, &rest);
-                    rest.into_iter()
-                        .for_each(|buffer| self.workspace.give(buffer));
-                    self.losses[loss.0].to_parameters.push((id, sum));
-                }
-            }
+            self.give_sum(loss, Some(table), tables);
+            self.give_sum(loss, bias, biases);
         }
         loss
     }
 
+    /// Keeps the sum of parts of a parameter's gradient until `backward` comes.
+    fn give_sum(&mut self, loss: Loss, id: Option<ParameterId>, parts: Vec<Vec<F>>) {
+        let mut parts = parts.into_iter();
+        let mut sum = parts.next().unwrap_or_default();
+        let rest: Vec<Vec<F>> = parts.collect();
+        add_in_order(&mut sum, &rest);
+        for buffer in rest {
+            self.workspace.give(buffer);
+        }
+        if let Some(id) = id {
+            self.losses[loss.0].to_parameters.push((id, sum));
+        }
+    }
+
+    /// A loss whose rows are those given, and 0 elsewhere.
+    pub(super) fn push_losses(
+        &mut self,
+        rows: &[u32],
+        losses: Vec<F>,
+        weights: &[F],
+        divisor: f64,
+    ) -> Loss {
+        let mut all = self.workspace.zeros(weights.len());
+        for (&row, &loss) in rows.iter().zip(&losses) {
+            all[row as usize] = loss;
+        }
+        self.workspace.give(losses);
+        self.push_loss(all, weights, divisor)
+    }
+
     /// Gives gradients of some rows to a value, when `backward` comes.
-    pub(super) fn give_hidden(&mut self, loss: Loss, to: Value, rows: &[u32], gradient: &[F]) {
+    pub(super) fn give_hidden(&mut self, loss: Loss, to: Value, rows: &[u32], gradient: Vec<F>) {
+        if !self.needs(to) {
+            self.workspace.give(gradient);
+            return;
+        }
         let [n_rows, columns] = self.shape(to);
+        if rows.len() == n_rows {
+            self.losses[loss.0].to_values.push((to, gradient));
+            return;
+        }
         let mut all = self.workspace.zeros(n_rows * columns);
         if columns > 0 {
             for (&row, gradient) in rows.iter().zip(gradient.chunks_exact(columns)) {
                 all[row as usize * columns..][..columns].copy_from_slice(gradient);
             }
         }
+        self.workspace.give(gradient);
         self.losses[loss.0].to_values.push((to, all));
     }
 
