@@ -36,7 +36,7 @@ impl OverTable {
             1 => size(draws, 140, 300),
             _ => size(draws, 1, 30),
         };
-        let items = if index % 3 == 0 {
+        let items = if index.is_multiple_of(3) {
             3
         } else {
             size(draws, 1, 60)
@@ -67,7 +67,7 @@ impl OverTable {
             rows,
             items,
             columns: size(draws, 1, 20),
-            bias: index % 2 == 0,
+            bias: index.is_multiple_of(2),
             targets,
             weights,
             negatives,
@@ -136,14 +136,13 @@ impl Program for OverTable {
             .iter()
             .map(|&target| if target == PADDING { 0 } else { target })
             .collect();
-        let losses = match self.kind {
-            Kind::Full => reference::cross_entropy(&logits, &safe)?,
-            _ => {
-                let rows = (0..self.rows)
-                    .map(|row| self.row(&logits.narrow(0, row, 1)?, row, safe[row]))
-                    .collect::<candle_core::Result<Vec<_>>>()?;
-                Tensor::cat(&rows, 0)?
-            }
+        let losses = if self.kind == Kind::Full {
+            reference::cross_entropy(&logits, &safe)?
+        } else {
+            let rows = (0..self.rows)
+                .map(|row| self.row(&logits.narrow(0, row, 1)?, row, safe[row]))
+                .collect::<candle_core::Result<Vec<_>>>()?;
+            Tensor::cat(&rows, 0)?
         };
         reference::weighted(&losses, &weights, 3.0)
     }
@@ -267,7 +266,7 @@ fn losses_of_logits_are_the_composite() {
             weights[1] = 0.0;
         }
         let labels = values(&mut draws, rows).iter().map(|x| x.abs()).collect();
-        let labels = (index % 2 == 0).then_some(labels);
+        let labels = (index.is_multiple_of(2)).then_some(labels);
         check(
             &OfLogits {
                 rows,
