@@ -48,8 +48,12 @@ impl Dropout {
         vectorised(
             #[inline(always)]
             || {
-                for (column, x) in (0_u32..).zip(row) {
-                    *x *= keep.factor(column);
+                let mut factors = [F::ONE; 64];
+                for (at, row) in row.chunks_mut(64).enumerate() {
+                    keep.factors(at * 64, &mut factors);
+                    for (x, &factor) in row.iter_mut().zip(&factors) {
+                        *x *= factor;
+                    }
                 }
             },
         );
@@ -66,6 +70,15 @@ pub(crate) struct Keep<F> {
 }
 
 impl<F: Real> Keep<F> {
+    /// The factors of some columns, from one on.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "columns are few")]
+    pub(crate) fn factors<const N: usize>(&self, first: usize, factors: &mut [F; N]) {
+        for (at, factor) in factors.iter_mut().enumerate() {
+            *factor = self.factor((first + at) as u32);
+        }
+    }
+
     /// 0, or what keeps the mean of a column. A row has 64 bits of state from a counter-based
     /// generator; columns are told apart by two rounds of multiplication and shifting (the
     /// constants are those of Wellons' `lowbias32`), which vectorise.

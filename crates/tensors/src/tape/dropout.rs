@@ -115,23 +115,31 @@ impl<F: Real> Operation<F> for DropoutAdd {
 /// `out = residual + keep * x`, one row.
 #[inline(always)]
 fn add_row<F: Real>(x: &[F], residual: Option<&[F]>, keep: Option<Keep<F>>, out: &mut [F]) {
-    let pairs = (0_u32..).zip(out.iter_mut().zip(x));
-    match (residual, keep) {
-        (Some(residual), Some(keep)) => {
-            for ((column, (out, &x)), &residual) in pairs.zip(residual) {
-                *out = x.fma(keep.factor(column), residual);
+    // Factors in pieces of whole registers: loops over them have no other state.
+    let mut factors = [F::ONE; PIECE];
+    for (at, out) in out.chunks_mut(PIECE).enumerate() {
+        let range = at * PIECE..at * PIECE + out.len();
+        if let Some(keep) = keep {
+            keep.factors(at * PIECE, &mut factors);
+        }
+        let x = &x[range.clone()];
+        match residual {
+            Some(residual) => {
+                let residual = &residual[range];
+                for (((out, &x), &residual), &factor) in
+                    out.iter_mut().zip(x).zip(residual).zip(&factors)
+                {
+                    *out = x.fma(factor, residual);
+                }
+            }
+            None => {
+                for ((out, &x), &factor) in out.iter_mut().zip(x).zip(&factors) {
+                    *out = x * factor;
+                }
             }
         }
-        (Some(residual), None) => {
-            for ((_, (out, &x)), &residual) in pairs.zip(residual) {
-                *out = x + residual;
-            }
-        }
-        (None, Some(keep)) => {
-            for (column, (out, &x)) in pairs {
-                *out = x * keep.factor(column);
-            }
-        }
-        (None, None) => out.copy_from_slice(x),
     }
 }
+
+/// Columns whose factors are made at once.
+const PIECE: usize = 64;

@@ -321,6 +321,15 @@ impl<F: Real> Drop for Tape<'_, F> {
             for node in std::mem::take(&mut self.nodes) {
                 self.workspace.give(node.value);
             }
+            for loss in std::mem::take(&mut self.losses) {
+                self.workspace.give(loss.rows);
+                let to_values = loss.to_values.into_iter().map(|(_, buffer)| buffer);
+                let to_parameters = loss.to_parameters.into_iter().map(|(_, buffer)| buffer);
+                for buffer in to_values.chain(to_parameters) {
+                    self.workspace.give(buffer);
+                }
+            }
+            self.workspace.close();
             *home = std::mem::take(&mut self.workspace);
         }
     }
