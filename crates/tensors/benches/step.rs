@@ -182,10 +182,12 @@ fn step(length: usize, items: usize, kind: LossKind) {
     let mut optimiser = AdamW::new(&parameters, AdamWSettings::default());
     let mut workspace = Workspace::new();
     let mut times = [f64::INFINITY; 5];
+    let mut wall = f64::INFINITY;
     let rows = BATCH * length;
     let shared = ids(1024, items, "shared");
     let whole = best(if length > 100 { 30 } else { 40 }, || {
         let start = Instant::now();
+        let start_wall = std::time::Instant::now();
         let mut lap = {
             let mut last = start;
             move |slot: &mut f64| {
@@ -241,11 +243,12 @@ fn step(length: usize, items: usize, kind: LossKind) {
         drop(tape);
         optimiser.step(&mut parameters, &gradients, 1e-3);
         lap(&mut times[3]);
+        wall = wall.min(start_wall.elapsed().as_secs_f64() * 1e3);
     });
     let [forward, loss, backward, update, _] = times;
     println!(
         "{kind:?} {items} items, length {length}: {whole:.1} ms = forward {forward:.1} + loss \
-         {loss:.1} + backward {backward:.1} + update {update:.1}; pool {} MiB",
+         {loss:.1} + backward {backward:.1} + update {update:.1}; wall {wall:.1}, pool {} MiB",
         workspace.bytes() >> 20
     );
 }

@@ -166,6 +166,11 @@ impl<F: Real> Parameters<F> {
         self.values.len()
     }
 
+    /// All numbers, in order of insertion, as in [`Gradients::flat`].
+    pub fn flat(&self) -> &[F] {
+        &self.values
+    }
+
     /// All numbers, in order of insertion: what optimisers walk along.
     pub(crate) fn flat_mut(&mut self) -> &mut [F] {
         &mut self.values

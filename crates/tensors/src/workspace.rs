@@ -7,26 +7,16 @@ use crate::Real;
 pub struct Workspace<F> {
     /// Sorted by capacity, smallest first.
     free: Vec<Vec<F>>,
-    /// Buffers that were taken and not given back: no more are accepted, so that buffers which
-    /// callers made do not pile up.
-    lent: usize,
 }
 
 impl<F: Real> Workspace<F> {
     /// An empty pool.
     pub fn new() -> Self {
-        Self {
-            free: Vec::new(),
-            lent: 0,
-        }
+        Self { free: Vec::new() }
     }
 
     /// A buffer of `n` numbers, whatever they are: for what is written before it is read.
     pub(crate) fn take(&mut self, n: usize) -> Vec<F> {
-        if n == 0 {
-            return Vec::new();
-        }
-        self.lent += 1;
         let index = self.free.partition_point(|buffer| buffer.capacity() < n);
         let mut buffer = if index < self.free.len() && self.free[index].capacity() / 4 <= n {
             self.free.remove(index)
@@ -57,19 +47,13 @@ impl<F: Real> Workspace<F> {
 
     /// Gives a buffer back.
     pub(crate) fn give(&mut self, buffer: Vec<F>) {
-        if buffer.capacity() > 0 && self.lent > 0 {
-            self.lent -= 1;
+        if buffer.capacity() > 0 {
             let capacity = buffer.capacity();
             let index = self
                 .free
                 .partition_point(|other| other.capacity() < capacity);
             self.free.insert(index, buffer);
         }
-    }
-
-    /// Forgets buffers that will not come back.
-    pub(crate) fn close(&mut self) {
-        self.lent = 0;
     }
 
     /// How many bytes lie in the pool.

@@ -158,7 +158,8 @@ impl Real for f32 {
         // x = n ln 2 + r with |r| <= ln 2 / 2. Adding and taking away 1.5 * 2^23 rounds to an
         // integer whose bits lie in the low end of the sum.
         const ROUND: f32 = 12_582_912.0;
-        let x = self.smaller(88.0).larger(-87.0);
+        // In this order, what is not a number stays so.
+        let x = (-87.0).larger(88.0.smaller(self));
         let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
         let n = shifted - ROUND;
         // ln 2 in two parts, the first with zeros at its end: n times it is exact.
@@ -358,6 +359,20 @@ mod tests {
         assert!(error < 5e-7, "tanh {error}");
         let error = worst(-4.0, 4.0, f32::error_function, libm::erf);
         assert!(error < 1e-6, "erf {error}");
+    }
+
+    #[test]
+    fn what_is_not_a_number_stays_so() {
+        for f in [
+            f32::exponential,
+            f32::log_one_plus,
+            f32::hyperbolic_tangent,
+            f32::error_function,
+            f32::logistic,
+            f32::softplus,
+        ] {
+            assert!(f(f32::NAN).is_nan());
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl Activation {
             Self::None => {}
             Self::Relu => {
                 for x in row {
-                    *x = x.larger(F::ZERO);
+                    *x = if *x < F::ZERO { F::ZERO } else { *x };
                 }
             }
             Self::Gelu => {

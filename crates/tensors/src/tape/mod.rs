@@ -156,7 +156,9 @@ impl<'a, F: Real> Tape<'a, F> {
         require(data.len() == rows * columns, || {
             format!("{} numbers are no {rows} x {columns}", data.len())
         });
-        self.push(data, rows, columns, false, None)
+        // A copy: what the workspace did not lend would pile up in it.
+        let value = self.workspace.copy(&data);
+        self.push(value, rows, columns, false, None)
     }
 
     /// A parameter as a matrix of its shape.
@@ -234,6 +236,7 @@ impl<'a, F: Real> Tape<'a, F> {
             row_keys: self.context.row_keys,
         };
         for (value, gradient) in seeds {
+            let gradient = reverse.workspace.copy(&gradient);
             start(&mut reverse, value, gradient);
         }
         for loss in losses {
@@ -329,7 +332,6 @@ impl<F: Real> Drop for Tape<'_, F> {
                     self.workspace.give(buffer);
                 }
             }
-            self.workspace.close();
             *home = std::mem::take(&mut self.workspace);
         }
     }

@@ -133,7 +133,7 @@ impl<F: Real> Tape<'_, F> {
 
     /// max(0, x).
     pub fn relu(&mut self, x: Value) -> Value {
-        let out = self.map(x, |x| x.larger(F::ZERO));
+        let out = self.map(x, |x| if x < F::ZERO { F::ZERO } else { x });
         let shape = self.shape(x);
         self.push_function(out, shape, &[x], move |output, mut gradient, reverse| {
             for (g, &y) in gradient.iter_mut().zip(output) {

@@ -22,7 +22,7 @@ const CHUNK: usize = 128;
 /// Into how many parts positions are cut; each sums its own gradient of the table. Depends on
 /// sizes alone: fewer where the table is large, since each part holds as much as the table.
 fn parts(rows: usize, table: usize) -> usize {
-    let most = if table > 1 << 17 { 4 } else { 8 };
+    let most = if table > 1 << 20 { 4 } else { 8 };
     rows.div_ceil(CHUNK).clamp(1, most)
 }
 
@@ -224,7 +224,10 @@ impl<F: Real> Tape<'_, F> {
         };
         let blocks = ranges(rows.len(), parts(rows.len(), items * columns));
         let scratch = Scratch::new();
-        scratch.add(self.workspace.take(CHUNK * (columns + items)));
+        // Lent by the workspace, so that it gets back no more than it gave.
+        for _ in 0..rayon::current_num_threads().min(blocks.len()) {
+            scratch.add(self.workspace.take(CHUNK * (columns + items)));
+        }
         let mut all: Vec<Part<'_, F>> = blocks
             .iter()
             .zip(split_rows(&mut losses, &blocks, 1))

@@ -311,3 +311,28 @@ fn sgd_with_momentum_is_its_formula() {
     optimiser.step(&mut parameters, &gradients, 0.1);
     assert!((parameters.get(id)[0] - 1.7012).abs() < 1e-12);
 }
+
+#[test]
+fn what_is_not_a_number_reaches_the_loss() {
+    let (mut parameters, mut optimiser) = classifier();
+    let mut workspace = Workspace::new();
+    parameters.by_name_mut("table").unwrap()[5] = f32::NAN;
+    let loss = step(&mut parameters, &mut optimiser, &mut workspace, 0);
+    assert!(loss.is_nan(), "{loss}");
+    for activation in [
+        Activation::None,
+        Activation::Relu,
+        Activation::Gelu,
+        Activation::Tanh,
+        Activation::Sigmoid,
+    ] {
+        let mut parameters = Parameters::<f32>::new(Seed::root(1));
+        let weight = parameters.insert("w", [1, 1], Init::Constant(f64::NAN));
+        let mut tape = Tape::new(&parameters, Context::inference());
+        let x = tape.constant(1, 1, vec![1.0]);
+        let out = tape.linear(x, weight, None, activation);
+        assert!(tape.value(out)[0].is_nan(), "{activation:?}");
+        let loss = tape.logistic(out, &[1.0], &[1.0], 1.0);
+        assert!(tape.loss_value(loss).is_nan(), "{activation:?}");
+    }
+}
