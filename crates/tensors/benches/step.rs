@@ -5,8 +5,8 @@
 
 use seed::Seed;
 use tensors::{
-    Activation, AdamW, AdamWSettings, Attention, Context, Gradients, Init, Mask, Negatives,
-    ParameterId, Parameters, Tape, Value, Workspace,
+    Activation, AdamW, AdamWSettings, Attention, Context, Gradients, Init, Mask, Matrix, Negatives,
+    ParameterId, Parameters, Tape, Value, Workspace, multiply,
 };
 
 /// As in the executables.
@@ -293,6 +293,28 @@ fn operations() {
             .id(name)
             .unwrap_or_else(|| unreachable!("inserted"))
     };
+    // What the machine gives at this moment: judge the rest by it.
+    let (a, b) = (vec![0.5_f32; 512 * 512], vec![0.25_f32; 512 * 512]);
+    let mut c = vec![0.0_f32; 512 * 512];
+    let time = best(20, || {
+        let (a, b) = (Matrix::new(&a, 512, 512), Matrix::new(&b, 512, 512));
+        multiply(a, b, &mut c, 512, false, 1.0);
+    });
+    println!(
+        "product of 512 x 512: {:.0} GFLOP/s",
+        2.0 * 512.0_f64.powi(3) / time / 1e6
+    );
+    let items = ids(6400, 3500, "ids");
+    let places: Vec<u32> = (0..50).cycle().take(6400).collect();
+    operation(
+        "embedding with positions",
+        64,
+        |tape, _, p| {
+            let [table, positions] = ["items", "positions"].map(|name| id(p, name));
+            tape.embedding_with_positions(table, positions, &items, &places, 8.0, 0.2, "e")
+        },
+        &[("items", [3500, 64]), ("positions", [50, 64])],
+    );
     operation(
         "nothing (copy of the input's gradient)",
         64,

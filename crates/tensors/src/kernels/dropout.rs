@@ -47,18 +47,13 @@ impl Dropout {
         let keep = self.row::<F>(key);
         vectorised(
             #[inline(always)]
-            || {
-                let mut factors = [F::ONE; 64];
-                for (at, row) in row.chunks_mut(64).enumerate() {
-                    keep.factors(at * 64, &mut factors);
-                    for (x, &factor) in row.iter_mut().zip(&factors) {
-                        *x *= factor;
-                    }
-                }
-            },
+            || keep.apply(row),
         );
     }
 }
+
+/// Columns whose factors are made at once: loops over them have no other state, and vectorise.
+pub(crate) const PIECE: usize = 64;
 
 /// What is kept of one row.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +65,18 @@ pub(crate) struct Keep<F> {
 }
 
 impl<F: Real> Keep<F> {
+    /// Multiplies a row by its factors.
+    #[inline(always)]
+    pub(crate) fn apply(&self, row: &mut [F]) {
+        let mut factors = [F::ONE; PIECE];
+        for (at, row) in row.chunks_mut(PIECE).enumerate() {
+            self.factors(at * PIECE, &mut factors);
+            for (x, &factor) in row.iter_mut().zip(&factors) {
+                *x *= factor;
+            }
+        }
+    }
+
     /// The factors of some columns, from one on.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "columns are few")]

@@ -8,7 +8,7 @@ mod product;
 mod real;
 mod rows;
 
-pub(crate) use dropout::{Dropout, Keep};
+pub(crate) use dropout::{Dropout, Keep, PIECE};
 pub use product::{Matrix, multiply};
 pub use real::Real;
 pub(crate) use rows::*;

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{Operation, Reverse, Tape, Value, row_key};
 use crate::Real;
-use crate::kernels::{Dropout, Keep, block_rows, vectorised};
+use crate::kernels::{Dropout, Keep, PIECE, block_rows, vectorised};
 use crate::require::require;
 
 struct DropoutAdd {
@@ -115,7 +115,6 @@ impl<F: Real> Operation<F> for DropoutAdd {
 /// `out = residual + keep * x`, one row.
 #[inline(always)]
 fn add_row<F: Real>(x: &[F], residual: Option<&[F]>, keep: Option<Keep<F>>, out: &mut [F]) {
-    // Factors in pieces of whole registers: loops over them have no other state.
     let mut factors = [F::ONE; PIECE];
     for (at, out) in out.chunks_mut(PIECE).enumerate() {
         let range = at * PIECE..at * PIECE + out.len();
@@ -140,6 +139,3 @@ fn add_row<F: Real>(x: &[F], residual: Option<&[F]>, keep: Option<Keep<F>>, out:
         }
     }
 }
-
-/// Columns whose factors are made at once.
-const PIECE: usize = 64;

@@ -93,10 +93,7 @@ impl<F: Real> Tape<'_, F> {
                                 }
                             }
                             if let Some(dropout) = dropout {
-                                let keep = dropout.row::<F>(row_key(keys, row));
-                                for (column, out) in (0_u32..).zip(out) {
-                                    *out *= keep.factor(column);
-                                }
+                                dropout.row::<F>(row_key(keys, row)).apply(out);
                             }
                         }
                     },
