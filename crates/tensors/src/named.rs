@@ -447,6 +447,14 @@ impl Tensors {
     }
 }
 
+impl TensorError {
+    /// A tensor that has not the shape that was wanted.
+    pub(crate) fn shape(name: &str, wanted: &[usize], n: usize) -> Self {
+        let shape = wanted.to_vec();
+        error(name, TensorErrorKind::Shape { shape, n })
+    }
+}
+
 fn error(name: &str, kind: TensorErrorKind) -> TensorError {
     TensorError {
         name: name.to_owned(),
