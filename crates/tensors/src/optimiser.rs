@@ -193,19 +193,22 @@ fn update<F: Real>(
         .zip(means.par_chunks_mut(BLOCK))
         .zip(squares.par_chunks_mut(BLOCK))
         .for_each(|(((weights, gradients), means), squares)| {
-            vectorised(|| {
-                let moments = means.iter_mut().zip(squares);
-                for ((w, &g), (m, v)) in weights.iter_mut().zip(gradients).zip(moments) {
-                    let g = if penalised {
-                        g + l2 * *w + l1 * sign(*w)
-                    } else {
-                        g
-                    };
-                    *m = beta_1.fma(*m, rest_1 * g);
-                    *v = beta_2.fma(*v, rest_2 * g * g);
-                    *w = *w * kept - step * *m / (v.root().fma(root_share, epsilon));
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    let moments = means.iter_mut().zip(squares);
+                    for ((w, &g), (m, v)) in weights.iter_mut().zip(gradients).zip(moments) {
+                        let g = if penalised {
+                            g + l2 * *w + l1 * sign(*w)
+                        } else {
+                            g
+                        };
+                        *m = beta_1.fma(*m, rest_1 * g);
+                        *v = beta_2.fma(*v, rest_2 * g * g);
+                        *w = *w * kept - step * *m / (v.root().fma(root_share, epsilon));
+                    }
+                },
+            );
         });
 }
 

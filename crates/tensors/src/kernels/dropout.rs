@@ -45,11 +45,14 @@ impl Dropout {
     /// Multiplies a row by 0 or 1 / (1 - p), column by column.
     pub(crate) fn apply<F: Real>(&self, key: u64, row: &mut [F]) {
         let keep = self.row::<F>(key);
-        vectorised(|| {
-            for (column, x) in (0_u32..).zip(row) {
-                *x *= keep.factor(column);
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for (column, x) in (0_u32..).zip(row) {
+                    *x *= keep.factor(column);
+                }
+            },
+        );
     }
 }
 

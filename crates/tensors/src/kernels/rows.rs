@@ -114,11 +114,14 @@ pub(crate) fn add_to<F: Real>(y: &mut [F], x: &[F]) {
     y.par_chunks_mut(BLOCK)
         .zip(x.par_chunks(BLOCK))
         .for_each(|(y, x)| {
-            vectorised(|| {
-                for (y, &x) in y.iter_mut().zip(x) {
-                    *y += x;
-                }
-            });
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (y, &x) in y.iter_mut().zip(x) {
+                        *y += x;
+                    }
+                },
+            );
         });
 }
 
@@ -128,16 +131,19 @@ pub(crate) fn squared_norm<F: Real>(x: &[F]) -> f64 {
     let parts: Vec<f64> = x
         .par_chunks(BLOCK)
         .map(|block| {
-            vectorised(|| {
-                let mut lanes = [0.0_f64; LANES];
-                for chunk in block.chunks(LANES) {
-                    for (lane, &x) in lanes.iter_mut().zip(chunk) {
-                        let x = x.to_f64();
-                        *lane = x.mul_add(x, *lane);
+            vectorised(
+                #[inline(always)]
+                || {
+                    let mut lanes = [0.0_f64; LANES];
+                    for chunk in block.chunks(LANES) {
+                        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+                            let x = x.to_f64();
+                            *lane = x.mul_add(x, *lane);
+                        }
                     }
-                }
-                halve(lanes)
-            })
+                    halve(lanes)
+                },
+            )
         })
         .collect();
     parts.iter().sum()
@@ -187,24 +193,27 @@ pub(crate) fn add_product_over_rows<F: Real>(
 pub(crate) fn add_in_order<F: Real>(out: &mut [F], parts: &[Vec<F>]) {
     const BLOCK: usize = 1 << 12;
     out.par_chunks_mut(BLOCK).enumerate().for_each(|(k, out)| {
-        vectorised(|| {
-            let (first, others) = match parts {
-                [first, others @ ..] => (first, others),
-                [] => return,
-            };
-            let range = k * BLOCK..k * BLOCK + out.len();
-            let mut sum = [F::ZERO; BLOCK];
-            let sum = &mut sum[..out.len()];
-            sum.copy_from_slice(&first[range.clone()]);
-            for part in others {
-                for (sum, &x) in sum.iter_mut().zip(&part[range.clone()]) {
-                    *sum += x;
+        vectorised(
+            #[inline(always)]
+            || {
+                let (first, others) = match parts {
+                    [first, others @ ..] => (first, others),
+                    [] => return,
+                };
+                let range = k * BLOCK..k * BLOCK + out.len();
+                let mut sum = [F::ZERO; BLOCK];
+                let sum = &mut sum[..out.len()];
+                sum.copy_from_slice(&first[range.clone()]);
+                for part in others {
+                    for (sum, &x) in sum.iter_mut().zip(&part[range.clone()]) {
+                        *sum += x;
+                    }
                 }
-            }
-            for (out, &x) in out.iter_mut().zip(&*sum) {
-                *out += x;
-            }
-        });
+                for (out, &x) in out.iter_mut().zip(&*sum) {
+                    *out += x;
+                }
+            },
+        );
     });
 }
 
@@ -217,15 +226,18 @@ pub(crate) fn add_column_sums<F: Real>(x: &[F], columns: usize, out: &mut [F]) {
     let parts: Vec<Vec<F>> = blocks
         .par_iter()
         .map(|block| {
-            vectorised(|| {
-                let mut sum = vec![F::ZERO; columns];
-                for row in x[block.start * columns..block.end * columns].chunks_exact(columns) {
-                    for (sum, &x) in sum.iter_mut().zip(row) {
-                        *sum += x;
+            vectorised(
+                #[inline(always)]
+                || {
+                    let mut sum = vec![F::ZERO; columns];
+                    for row in x[block.start * columns..block.end * columns].chunks_exact(columns) {
+                        for (sum, &x) in sum.iter_mut().zip(row) {
+                            *sum += x;
+                        }
                     }
-                }
-                sum
-            })
+                    sum
+                },
+            )
         })
         .collect();
     add_in_order(out, &parts);

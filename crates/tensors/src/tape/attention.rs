@@ -304,29 +304,32 @@ impl Layout {
                 false,
                 scale,
             );
-            vectorised(|| {
-                for (at, row) in map.chunks_exact_mut(self.padded_keys).enumerate() {
-                    let seen = if self.causal { at + 1 } else { self.keys };
-                    row[seen..].fill(F::LOWEST);
-                    if !all_valid {
-                        for (x, &valid) in row.iter_mut().zip(valid_keys) {
-                            *x = if valid { *x } else { F::LOWEST };
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (at, row) in map.chunks_exact_mut(self.padded_keys).enumerate() {
+                        let seen = if self.causal { at + 1 } else { self.keys };
+                        row[seen..].fill(F::LOWEST);
+                        if !all_valid {
+                            for (x, &valid) in row.iter_mut().zip(valid_keys) {
+                                *x = if valid { *x } else { F::LOWEST };
+                            }
+                        }
+                        let top = largest(row);
+                        if !valid_queries[at] || top <= F::LOWEST {
+                            row.fill(F::ZERO);
+                            continue;
+                        }
+                        for x in row.iter_mut() {
+                            *x = (*x - top).exponential();
+                        }
+                        let share = F::ONE / sum_by(row, |x| x);
+                        for x in row.iter_mut() {
+                            *x *= share;
                         }
                     }
-                    let top = largest(row);
-                    if !valid_queries[at] || top <= F::LOWEST {
-                        row.fill(F::ZERO);
-                        continue;
-                    }
-                    for x in row.iter_mut() {
-                        *x = (*x - top).exponential();
-                    }
-                    let share = F::ONE / sum_by(row, |x| x);
-                    for x in row.iter_mut() {
-                        *x *= share;
-                    }
-                }
-            });
+                },
+            );
             let map = if drawn.is_empty() {
                 &*map
             } else {
@@ -342,12 +345,15 @@ impl Layout {
     }
 
     fn drop<F: Real>(&self, map: &mut [F], drawn: &[Keep<F>], head: usize) {
-        vectorised(|| {
-            let rows = map.chunks_exact_mut(self.padded_keys).zip(drawn);
-            for (at, (row, keep)) in rows.enumerate() {
-                drop_row(row, keep, first_column(head, at));
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                let rows = map.chunks_exact_mut(self.padded_keys).zip(drawn);
+                for (at, (row, keep)) in rows.enumerate() {
+                    drop_row(row, keep, first_column(head, at));
+                }
+            },
+        );
     }
 
     /// One sequence on the way back.
@@ -395,15 +401,18 @@ impl Layout {
             if !drawn.is_empty() {
                 self.drop(&mut scores, drawn, head);
             }
-            vectorised(|| {
-                let rows = scores.chunks_exact_mut(self.padded_keys);
-                for (scores, map) in rows.zip(map.chunks_exact(self.padded_keys)) {
-                    let mean = dot(scores, map);
-                    for (x, &p) in scores.iter_mut().zip(map) {
-                        *x = (*x - mean) * p;
+            vectorised(
+                #[inline(always)]
+                || {
+                    let rows = scores.chunks_exact_mut(self.padded_keys);
+                    for (scores, map) in rows.zip(map.chunks_exact(self.padded_keys)) {
+                        let mean = dot(scores, map);
+                        for (x, &p) in scores.iter_mut().zip(map) {
+                            *x = (*x - mean) * p;
+                        }
                     }
-                }
-            });
+                },
+            );
             let scores = Matrix::strided(&scores, self.queries, self.keys, self.padded_keys);
             let scale = self.scale();
             let (to_query, stride) = target.queries(self, head * self.width);

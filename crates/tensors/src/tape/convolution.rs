@@ -92,15 +92,20 @@ impl<F: Real> Operation<F> for Window {
         sum.par_chunks_mut((length * columns).max(1))
             .zip(gradient.par_chunks((length * width * columns).max(1)))
             .for_each(|(sum, gradient)| {
-                vectorised(|| {
-                    self.each(|at, tap, from| {
-                        let start = (at * width + tap) * columns;
-                        let gradient = &gradient[start..start + columns];
-                        for (sum, &g) in sum[from * columns..][..columns].iter_mut().zip(gradient) {
-                            *sum += g;
-                        }
-                    });
-                });
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        self.each(|at, tap, from| {
+                            let start = (at * width + tap) * columns;
+                            let gradient = &gradient[start..start + columns];
+                            for (sum, &g) in
+                                sum[from * columns..][..columns].iter_mut().zip(gradient)
+                            {
+                                *sum += g;
+                            }
+                        });
+                    },
+                );
             });
         reverse.workspace.give(gradient);
         reverse.give(self.x, sum);

@@ -58,27 +58,30 @@ impl<F: Real> Tape<'_, F> {
             .zip(input.par_chunks((block * columns).max(1)))
             .enumerate()
             .for_each(|(index, (out, input))| {
-                vectorised(|| {
-                    let rows = out
-                        .chunks_exact_mut(columns)
-                        .zip(input.chunks_exact(columns));
-                    for (row, (out, input)) in (index * block..).zip(rows) {
-                        match dropout {
-                            Some(dropout) => {
-                                let keep = dropout.row::<F>(row_key(keys, row));
-                                let pairs = out.iter_mut().zip(input);
-                                for (column, (out, &x)) in (0_u32..).zip(pairs) {
-                                    *out = x.fma(keep.factor(column), *out);
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let rows = out
+                            .chunks_exact_mut(columns)
+                            .zip(input.chunks_exact(columns));
+                        for (row, (out, input)) in (index * block..).zip(rows) {
+                            match dropout {
+                                Some(dropout) => {
+                                    let keep = dropout.row::<F>(row_key(keys, row));
+                                    let pairs = out.iter_mut().zip(input);
+                                    for (column, (out, &x)) in (0_u32..).zip(pairs) {
+                                        *out = x.fma(keep.factor(column), *out);
+                                    }
                                 }
-                            }
-                            None => {
-                                for (out, &x) in out.iter_mut().zip(input) {
-                                    *out += x;
+                                None => {
+                                    for (out, &x) in out.iter_mut().zip(input) {
+                                        *out += x;
+                                    }
                                 }
                             }
                         }
-                    }
-                });
+                    },
+                );
             });
         let needs = self.needs(x) || residual.is_some_and(|value| self.needs(value));
         let operation = DropoutAdd {

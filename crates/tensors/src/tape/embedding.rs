@@ -72,32 +72,35 @@ impl<F: Real> Tape<'_, F> {
         out.par_chunks_mut((block * columns).max(1))
             .enumerate()
             .for_each(|(index, out)| {
-                vectorised(|| {
-                    let rows = (index * block..).zip(out.chunks_exact_mut(columns));
-                    for (row, out) in rows {
-                        let id = ids[row];
-                        if id == PADDING {
-                            out.fill(F::ZERO);
-                            continue;
-                        }
-                        let item = &table[id as usize * columns..][..columns];
-                        for (out, &x) in out.iter_mut().zip(item) {
-                            *out = x * scale;
-                        }
-                        if let Some((table, at)) = position_table {
-                            let position = &table[at[row] as usize * columns..][..columns];
-                            for (out, &x) in out.iter_mut().zip(position) {
-                                *out += x;
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let rows = (index * block..).zip(out.chunks_exact_mut(columns));
+                        for (row, out) in rows {
+                            let id = ids[row];
+                            if id == PADDING {
+                                out.fill(F::ZERO);
+                                continue;
+                            }
+                            let item = &table[id as usize * columns..][..columns];
+                            for (out, &x) in out.iter_mut().zip(item) {
+                                *out = x * scale;
+                            }
+                            if let Some((table, at)) = position_table {
+                                let position = &table[at[row] as usize * columns..][..columns];
+                                for (out, &x) in out.iter_mut().zip(position) {
+                                    *out += x;
+                                }
+                            }
+                            if let Some(dropout) = dropout {
+                                let keep = dropout.row::<F>(row_key(keys, row));
+                                for (column, out) in (0_u32..).zip(out) {
+                                    *out *= keep.factor(column);
+                                }
                             }
                         }
-                        if let Some(dropout) = dropout {
-                            let keep = dropout.row::<F>(row_key(keys, row));
-                            for (column, out) in (0_u32..).zip(out) {
-                                *out *= keep.factor(column);
-                            }
-                        }
-                    }
-                });
+                    },
+                );
             });
         let operation = Embedding {
             items,
@@ -183,14 +186,18 @@ pub(super) fn add_rows<F: Real>(
         .into_par_iter()
         .zip(&blocks)
         .for_each(|(table, block)| {
-            vectorised(|| {
-                for ((&id, &mark), row) in ids.iter().zip(marks).zip(rows.chunks_exact(columns)) {
-                    let id = id as usize;
-                    if mark != PADDING && block.contains(&id) {
-                        let start = (id - block.start) * columns;
-                        add_scaled(&mut table[start..start + columns], scale, row);
+            vectorised(
+                #[inline(always)]
+                || {
+                    for ((&id, &mark), row) in ids.iter().zip(marks).zip(rows.chunks_exact(columns))
+                    {
+                        let id = id as usize;
+                        if mark != PADDING && block.contains(&id) {
+                            let start = (id - block.start) * columns;
+                            add_scaled(&mut table[start..start + columns], scale, row);
+                        }
                     }
-                }
-            });
+                },
+            );
         });
 }

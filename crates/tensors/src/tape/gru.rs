@@ -86,24 +86,27 @@ impl<F: Real> Tape<'_, F> {
                         false,
                         F::ONE,
                     );
-                    vectorised(|| {
-                        for sequence in 0..n {
-                            let row = sequence * length + step;
-                            let state = &mut state[sequence * columns..][..columns];
-                            let out = &mut out[row * columns..][..columns];
-                            let kept = &mut kept[row * 4 * columns..][..4 * columns];
-                            if valid[row] {
-                                let hidden = &mut hidden[sequence * packed..][..packed];
-                                for (x, &b) in hidden.iter_mut().zip(biases) {
-                                    *x += b;
+                    vectorised(
+                        #[inline(always)]
+                        || {
+                            for sequence in 0..n {
+                                let row = sequence * length + step;
+                                let state = &mut state[sequence * columns..][..columns];
+                                let out = &mut out[row * columns..][..columns];
+                                let kept = &mut kept[row * 4 * columns..][..4 * columns];
+                                if valid[row] {
+                                    let hidden = &mut hidden[sequence * packed..][..packed];
+                                    for (x, &b) in hidden.iter_mut().zip(biases) {
+                                        *x += b;
+                                    }
+                                    advance(&gates[row * packed..][..packed], hidden, state, kept);
+                                } else {
+                                    kept.fill(F::ZERO);
                                 }
-                                advance(&gates[row * packed..][..packed], hidden, state, kept);
-                            } else {
-                                kept.fill(F::ZERO);
+                                out.copy_from_slice(state);
                             }
-                            out.copy_from_slice(state);
-                        }
-                    });
+                        },
+                    );
                 }
             });
         let operation = Gru {
@@ -203,26 +206,30 @@ impl<F: Real> Operation<F> for Gru<F> {
                     let n = valid.len() / length;
                     let mut carried = vec![F::ZERO; n * columns];
                     for step in (0..length).rev() {
-                        vectorised(|| {
-                            for sequence in 0..n {
-                                let row = sequence * length + step;
-                                let carried = &mut carried[sequence * columns..][..columns];
-                                for (sum, &g) in carried.iter_mut().zip(&gradient[row * columns..])
-                                {
-                                    *sum += g;
+                        vectorised(
+                            #[inline(always)]
+                            || {
+                                for sequence in 0..n {
+                                    let row = sequence * length + step;
+                                    let carried = &mut carried[sequence * columns..][..columns];
+                                    for (sum, &g) in
+                                        carried.iter_mut().zip(&gradient[row * columns..])
+                                    {
+                                        *sum += g;
+                                    }
+                                    let to_gates = &mut to_gates[row * packed..][..packed];
+                                    let to_hidden = &mut to_hidden[row * packed..][..packed];
+                                    if valid[row] {
+                                        let kept = &kept[row * 4 * columns..][..4 * columns];
+                                        let before = &before[row * columns..][..columns];
+                                        retreat(kept, before, carried, to_gates, to_hidden);
+                                    } else {
+                                        to_gates.fill(F::ZERO);
+                                        to_hidden.fill(F::ZERO);
+                                    }
                                 }
-                                let to_gates = &mut to_gates[row * packed..][..packed];
-                                let to_hidden = &mut to_hidden[row * packed..][..packed];
-                                if valid[row] {
-                                    let kept = &kept[row * 4 * columns..][..4 * columns];
-                                    let before = &before[row * columns..][..columns];
-                                    retreat(kept, before, carried, to_gates, to_hidden);
-                                } else {
-                                    to_gates.fill(F::ZERO);
-                                    to_hidden.fill(F::ZERO);
-                                }
-                            }
-                        });
+                            },
+                        );
                         let start = step * packed;
                         multiply(
                             Matrix::strided(&to_hidden[start..], n, packed, length * packed),

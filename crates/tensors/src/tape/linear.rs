@@ -30,10 +30,26 @@ impl Activation {
     fn apply<F: Real>(self, row: &mut [F]) {
         match self {
             Self::None => {}
-            Self::Relu => row.iter_mut().for_each(|x| *x = x.larger(F::ZERO)),
-            Self::Gelu => row.iter_mut().for_each(|x| *x *= normal_distribution(*x)),
-            Self::Tanh => row.iter_mut().for_each(|x| *x = x.hyperbolic_tangent()),
-            Self::Sigmoid => row.iter_mut().for_each(|x| *x = x.logistic()),
+            Self::Relu => {
+                for x in row {
+                    *x = x.larger(F::ZERO);
+                }
+            }
+            Self::Gelu => {
+                for x in row {
+                    *x *= normal_distribution(*x);
+                }
+            }
+            Self::Tanh => {
+                for x in row {
+                    *x = x.hyperbolic_tangent();
+                }
+            }
+            Self::Sigmoid => {
+                for x in row {
+                    *x = x.logistic();
+                }
+            }
         }
     }
 
@@ -43,14 +59,28 @@ impl Activation {
         let pairs = gradient.iter_mut().zip(kept);
         match self {
             Self::None => {}
-            Self::Relu => pairs.for_each(|(g, &y)| *g = if y > F::ZERO { *g } else { F::ZERO }),
-            Self::Gelu => pairs.for_each(|(g, &x)| {
-                let density =
-                    (-(x * x) * F::of(0.5)).exponential() * F::of(0.398_942_280_401_432_7);
-                *g *= x.fma(density, normal_distribution(x));
-            }),
-            Self::Tanh => pairs.for_each(|(g, &y)| *g *= F::ONE - y * y),
-            Self::Sigmoid => pairs.for_each(|(g, &y)| *g *= y * (F::ONE - y)),
+            Self::Relu => {
+                for (g, &y) in pairs {
+                    *g = if y > F::ZERO { *g } else { F::ZERO };
+                }
+            }
+            Self::Gelu => {
+                for (g, &x) in pairs {
+                    let power = (-(x * x) * F::of(0.5)).exponential();
+                    let density = power * F::of(0.398_942_280_401_432_7);
+                    *g *= x.fma(density, normal_distribution(x));
+                }
+            }
+            Self::Tanh => {
+                for (g, &y) in pairs {
+                    *g *= F::ONE - y * y;
+                }
+            }
+            Self::Sigmoid => {
+                for (g, &y) in pairs {
+                    *g *= y * (F::ONE - y);
+                }
+            }
         }
     }
 }
@@ -116,17 +146,20 @@ impl<F: Real> Tape<'_, F> {
                     false,
                     F::ONE,
                 );
-                vectorised(|| {
-                    if let Some(bias) = bias_values {
-                        for row in out.chunks_exact_mut(n_out.max(1)) {
-                            for (x, &b) in row.iter_mut().zip(bias) {
-                                *x += b;
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        if let Some(bias) = bias_values {
+                            for row in out.chunks_exact_mut(n_out.max(1)) {
+                                for (x, &b) in row.iter_mut().zip(bias) {
+                                    *x += b;
+                                }
                             }
                         }
-                    }
-                    before.copy_from_slice(&out[..before.len()]);
-                    activation.apply(out);
-                });
+                        before.copy_from_slice(&out[..before.len()]);
+                        activation.apply(out);
+                    },
+                );
             });
         let operation = Linear {
             x,
@@ -163,18 +196,21 @@ impl<F: Real> Operation<F> for Linear<F> {
             .map(|((block, gradient), input_gradient)| {
                 let n = block.len();
                 let mut bias = Vec::new();
-                vectorised(|| {
-                    self.activation
-                        .reverse(gradient, &kept[block.start * n_out..block.end * n_out]);
-                    if needs_weights && self.bias.is_some() {
-                        bias.resize(n_out, F::ZERO);
-                        for row in gradient.chunks_exact(n_out.max(1)) {
-                            for (sum, &x) in bias.iter_mut().zip(row) {
-                                *sum += x;
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        self.activation
+                            .reverse(gradient, &kept[block.start * n_out..block.end * n_out]);
+                        if needs_weights && self.bias.is_some() {
+                            bias.resize(n_out, F::ZERO);
+                            for row in gradient.chunks_exact(n_out.max(1)) {
+                                for (sum, &x) in bias.iter_mut().zip(row) {
+                                    *sum += x;
+                                }
                             }
                         }
-                    }
-                });
+                    },
+                );
                 let output_gradient = Matrix::new(gradient, n, n_out);
                 if needs_input {
                     let weights = Matrix::new(weights, n_out, n_in);

@@ -17,14 +17,17 @@ impl<F: Real> Tape<'_, F> {
         let mut losses = self.workspace.copy(&self.nodes[logits.0].value);
         let mut gradient = self.workspace.copy(&losses);
         let share = F::of(1.0 / divisor);
-        vectorised(|| {
-            for (x, &label) in losses.iter_mut().zip(labels) {
-                *x = x.softplus() - label * *x;
-            }
-            for ((g, &label), &weight) in gradient.iter_mut().zip(labels).zip(weights) {
-                *g = (g.logistic() - label) * weight * share;
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                for (x, &label) in losses.iter_mut().zip(labels) {
+                    *x = x.softplus() - label * *x;
+                }
+                for ((g, &label), &weight) in gradient.iter_mut().zip(labels).zip(weights) {
+                    *g = (g.logistic() - label) * weight * share;
+                }
+            },
+        );
         silence(&mut losses, &mut gradient, weights);
         let loss = self.push_loss(losses, weights, divisor);
         self.losses[loss.0].to_values.push((logits, gradient));
@@ -51,12 +54,15 @@ impl<F: Real> Tape<'_, F> {
             *x -= positive;
         }
         let mut up = self.workspace.copy(&losses);
-        vectorised(|| {
-            losses.iter_mut().for_each(|x| *x = x.softplus());
-            for (g, &weight) in up.iter_mut().zip(weights) {
-                *g = g.logistic() * weight * share;
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                losses.iter_mut().for_each(|x| *x = x.softplus());
+                for (g, &weight) in up.iter_mut().zip(weights) {
+                    *g = g.logistic() * weight * share;
+                }
+            },
+        );
         silence(&mut losses, &mut up, weights);
         let mut down = self.workspace.copy(&up);
         down.iter_mut().for_each(|g| *g = -*g);

@@ -41,23 +41,26 @@ impl<F: Real> Tape<'_, F> {
             .zip(input.par_chunks((block * columns).max(1)))
             .zip(moments.par_chunks_mut(block * 2))
             .for_each(|((out, input), moments)| {
-                vectorised(|| {
-                    let rows = out
-                        .chunks_exact_mut(columns)
-                        .zip(input.chunks_exact(columns));
-                    for ((out, x), moments) in rows.zip(moments.chunks_exact_mut(2)) {
-                        let mean = sum_by(x, |x| x) * share;
-                        let variance = sum_by(x, |x| (x - mean) * (x - mean)) * share;
-                        let inverse = F::ONE / (variance + F::of(epsilon)).root();
-                        moments[0] = mean;
-                        moments[1] = inverse;
-                        for (((out, &x), &gain), &bias) in
-                            out.iter_mut().zip(x).zip(gains).zip(biases)
-                        {
-                            *out = ((x - mean) * inverse).fma(gain, bias);
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let rows = out
+                            .chunks_exact_mut(columns)
+                            .zip(input.chunks_exact(columns));
+                        for ((out, x), moments) in rows.zip(moments.chunks_exact_mut(2)) {
+                            let mean = sum_by(x, |x| x) * share;
+                            let variance = sum_by(x, |x| (x - mean) * (x - mean)) * share;
+                            let inverse = F::ONE / (variance + F::of(epsilon)).root();
+                            moments[0] = mean;
+                            moments[1] = inverse;
+                            for (((out, &x), &gain), &bias) in
+                                out.iter_mut().zip(x).zip(gains).zip(biases)
+                            {
+                                *out = ((x - mean) * inverse).fma(gain, bias);
+                            }
                         }
-                    }
-                });
+                    },
+                );
             });
         let operation = LayerNorm {
             x,
@@ -98,36 +101,39 @@ impl<F: Real> Operation<F> for LayerNorm<F> {
                 let mut gain_sum = vec![F::ZERO; columns];
                 let mut bias_sum = vec![F::ZERO; columns];
                 let mut normalised = vec![F::ZERO; columns];
-                vectorised(|| {
-                    let input = &input[block.start * columns..block.end * columns];
-                    let moments = &self.moments[block.start * 2..block.end * 2];
-                    for ((gradient, x), moments) in gradient
-                        .chunks_exact_mut(columns)
-                        .zip(input.chunks_exact(columns))
-                        .zip(moments.chunks_exact(2))
-                    {
-                        let (mean, inverse) = (moments[0], moments[1]);
-                        for (n, &x) in normalised.iter_mut().zip(x) {
-                            *n = (x - mean) * inverse;
-                        }
-                        for (sum, &g) in bias_sum.iter_mut().zip(&*gradient) {
-                            *sum += g;
-                        }
-                        for ((sum, g), (&n, &gain)) in gain_sum
-                            .iter_mut()
-                            .zip(gradient.iter_mut())
-                            .zip(normalised.iter().zip(gains))
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        let input = &input[block.start * columns..block.end * columns];
+                        let moments = &self.moments[block.start * 2..block.end * 2];
+                        for ((gradient, x), moments) in gradient
+                            .chunks_exact_mut(columns)
+                            .zip(input.chunks_exact(columns))
+                            .zip(moments.chunks_exact(2))
                         {
-                            *sum = g.fma(n, *sum);
-                            *g *= gain;
+                            let (mean, inverse) = (moments[0], moments[1]);
+                            for (n, &x) in normalised.iter_mut().zip(x) {
+                                *n = (x - mean) * inverse;
+                            }
+                            for (sum, &g) in bias_sum.iter_mut().zip(&*gradient) {
+                                *sum += g;
+                            }
+                            for ((sum, g), (&n, &gain)) in gain_sum
+                                .iter_mut()
+                                .zip(gradient.iter_mut())
+                                .zip(normalised.iter().zip(gains))
+                            {
+                                *sum = g.fma(n, *sum);
+                                *g *= gain;
+                            }
+                            let mean_gradient = sum_by(gradient, |g| g) * share;
+                            let along = dot(gradient, &normalised) * share;
+                            for (g, &n) in gradient.iter_mut().zip(&normalised) {
+                                *g = (*g - mean_gradient - n * along) * inverse;
+                            }
                         }
-                        let mean_gradient = sum_by(gradient, |g| g) * share;
-                        let along = dot(gradient, &normalised) * share;
-                        for (g, &n) in gradient.iter_mut().zip(&normalised) {
-                            *g = (*g - mean_gradient - n * along) * inverse;
-                        }
-                    }
-                });
+                    },
+                );
                 (gain_sum, bias_sum)
             })
             .collect();

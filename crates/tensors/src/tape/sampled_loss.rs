@@ -107,19 +107,22 @@ fn add_products<F: Real>(
         .into_par_iter()
         .zip(&blocks)
         .for_each(|(table, block)| {
-            vectorised(|| {
-                let pairs = ids.chunks_exact(width).zip(factors.chunks_exact(width));
-                for (&row, (ids, factors)) in rows.iter().zip(pairs) {
-                    let hidden = &hidden[row as usize * columns..][..columns];
-                    for (&id, &factor) in ids.iter().zip(factors) {
-                        let id = id as usize;
-                        if block.contains(&id) {
-                            let start = (id - block.start) * columns;
-                            add_scaled(&mut table[start..start + columns], factor, hidden);
+            vectorised(
+                #[inline(always)]
+                || {
+                    let pairs = ids.chunks_exact(width).zip(factors.chunks_exact(width));
+                    for (&row, (ids, factors)) in rows.iter().zip(pairs) {
+                        let hidden = &hidden[row as usize * columns..][..columns];
+                        for (&id, &factor) in ids.iter().zip(factors) {
+                            let id = id as usize;
+                            if block.contains(&id) {
+                                let start = (id - block.start) * columns;
+                                add_scaled(&mut table[start..start + columns], factor, hidden);
+                            }
                         }
                     }
-                }
-            });
+                },
+            );
         });
 }
 
@@ -258,24 +261,27 @@ impl<'p, F: Real> Problem<'p, F> {
                 F::ONE,
             );
         }
-        vectorised(|| {
-            for (at, (scores, &row)) in scores.chunks_exact_mut(width).zip(rows).enumerate() {
-                let row = row as usize;
-                let hidden = &inputs[at * columns..(at + 1) * columns];
-                scores[0] = dot(hidden, self.item(self.targets[row]));
-                if !shared {
-                    for (x, &id) in scores[1..].iter_mut().zip(self.negatives(row)) {
-                        *x = if id == PADDING {
-                            F::ZERO
-                        } else {
-                            dot(hidden, self.item(id))
-                        };
+        vectorised(
+            #[inline(always)]
+            || {
+                for (at, (scores, &row)) in scores.chunks_exact_mut(width).zip(rows).enumerate() {
+                    let row = row as usize;
+                    let hidden = &inputs[at * columns..(at + 1) * columns];
+                    scores[0] = dot(hidden, self.item(self.targets[row]));
+                    if !shared {
+                        for (x, &id) in scores[1..].iter_mut().zip(self.negatives(row)) {
+                            *x = if id == PADDING {
+                                F::ZERO
+                            } else {
+                                dot(hidden, self.item(id))
+                            };
+                        }
                     }
+                    part.losses[from + at] = self.finish(row, scores);
+                    part.of_targets[from + at] = scores[0];
                 }
-                part.losses[from + at] = self.finish(row, scores);
-                part.of_targets[from + at] = scores[0];
-            }
-        });
+            },
+        );
         if !part.to_hidden.is_empty() {
             let to_hidden = &mut part.to_hidden[from * columns..to * columns];
             if shared && self.n > 0 {
@@ -284,20 +290,23 @@ impl<'p, F: Real> Problem<'p, F> {
             } else {
                 to_hidden.fill(F::ZERO);
             }
-            vectorised(|| {
-                let outputs = to_hidden.chunks_exact_mut(columns.max(1));
-                for ((out, scores), &row) in outputs.zip(scores.chunks_exact(width)).zip(rows) {
-                    let row = row as usize;
-                    add_scaled(out, scores[0], self.item(self.targets[row]));
-                    if !shared {
-                        for (&g, &id) in scores[1..].iter().zip(self.negatives(row)) {
-                            if id != PADDING {
-                                add_scaled(out, g, self.item(id));
+            vectorised(
+                #[inline(always)]
+                || {
+                    let outputs = to_hidden.chunks_exact_mut(columns.max(1));
+                    for ((out, scores), &row) in outputs.zip(scores.chunks_exact(width)).zip(rows) {
+                        let row = row as usize;
+                        add_scaled(out, scores[0], self.item(self.targets[row]));
+                        if !shared {
+                            for (&g, &id) in scores[1..].iter().zip(self.negatives(row)) {
+                                if id != PADDING {
+                                    add_scaled(out, g, self.item(id));
+                                }
                             }
                         }
                     }
-                }
-            });
+                },
+            );
         }
         if !part.to_shared.is_empty() {
             let gradient = Matrix::strided(&scores[1..], to - from, self.n, width);

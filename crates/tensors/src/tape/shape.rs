@@ -48,14 +48,20 @@ impl<F: Real> Tape<'_, F> {
 
     fn map(&mut self, x: Value, f: impl Fn(F) -> F) -> Vec<F> {
         let mut out = self.workspace.copy(&self.nodes[x.0].value);
-        vectorised(|| out.iter_mut().for_each(|x| *x = f(*x)));
+        vectorised(
+            #[inline(always)]
+            || out.iter_mut().for_each(|x| *x = f(*x)),
+        );
         out
     }
 
     fn zip(&mut self, a: Value, b: Value, f: impl Fn(F, F) -> F) -> Vec<F> {
         let mut out = self.workspace.copy(&self.nodes[a.0].value);
         let b = &self.nodes[b.0].value;
-        vectorised(|| out.iter_mut().zip(b).for_each(|(x, &y)| *x = f(*x, y)));
+        vectorised(
+            #[inline(always)]
+            || out.iter_mut().zip(b).for_each(|(x, &y)| *x = f(*x, y)),
+        );
         out
     }
 
@@ -262,13 +268,16 @@ impl<F: Real> Tape<'_, F> {
     pub fn row_dot(&mut self, a: Value, b: Value) -> Value {
         let [rows, columns] = self.require_same_shape(a, b);
         let mut out = self.workspace.take(rows);
-        vectorised(|| {
-            let pairs = self.nodes[a.0].value.chunks_exact(columns.max(1));
-            let pairs = pairs.zip(self.nodes[b.0].value.chunks_exact(columns.max(1)));
-            for (out, (a, b)) in out.iter_mut().zip(pairs) {
-                *out = dot(a, b);
-            }
-        });
+        vectorised(
+            #[inline(always)]
+            || {
+                let pairs = self.nodes[a.0].value.chunks_exact(columns.max(1));
+                let pairs = pairs.zip(self.nodes[b.0].value.chunks_exact(columns.max(1)));
+                for (out, (a, b)) in out.iter_mut().zip(pairs) {
+                    *out = dot(a, b);
+                }
+            },
+        );
         self.push_function(out, [rows, 1], &[a, b], move |_, gradient, reverse| {
             for (to, other) in [(a, b), (b, a)] {
                 if reverse.needs(to) {
@@ -285,5 +294,8 @@ impl<F: Real> Tape<'_, F> {
 }
 
 fn times<F: Real>(x: &mut [F], y: &[F]) {
-    vectorised(|| x.iter_mut().zip(y).for_each(|(x, &y)| *x *= y));
+    vectorised(
+        #[inline(always)]
+        || x.iter_mut().zip(y).for_each(|(x, &y)| *x *= y),
+    );
 }

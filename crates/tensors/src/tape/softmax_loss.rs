@@ -91,30 +91,33 @@ impl<F: Real> Problem<'_, F> {
         let hidden = Matrix::new(&*inputs, n, columns);
         let table = Matrix::new(self.table, items, columns);
         multiply(hidden, table.transposed(), logits, items, false, F::ONE);
-        vectorised(|| {
-            let losses = part.losses[from..to].iter_mut();
-            for ((logits, loss), &row) in logits.chunks_exact_mut(items).zip(losses).zip(rows) {
-                if let Some(bias) = self.bias {
-                    for (x, &b) in logits.iter_mut().zip(bias) {
-                        *x += b;
+        vectorised(
+            #[inline(always)]
+            || {
+                let losses = part.losses[from..to].iter_mut();
+                for ((logits, loss), &row) in logits.chunks_exact_mut(items).zip(losses).zip(rows) {
+                    if let Some(bias) = self.bias {
+                        for (x, &b) in logits.iter_mut().zip(bias) {
+                            *x += b;
+                        }
                     }
+                    let target = self.targets[row as usize] as usize;
+                    let of_target = logits[target];
+                    let top = largest(logits);
+                    for x in logits.iter_mut() {
+                        *x = (*x - top).exponential();
+                    }
+                    let sum = sum_by(logits, |x| x);
+                    *loss = F::of(libm::log(sum.to_f64())) + top - of_target;
+                    let weight = self.weights[row as usize] * self.share;
+                    let factor = weight / sum;
+                    for x in logits.iter_mut() {
+                        *x *= factor;
+                    }
+                    logits[target] -= weight;
                 }
-                let target = self.targets[row as usize] as usize;
-                let of_target = logits[target];
-                let top = largest(logits);
-                for x in logits.iter_mut() {
-                    *x = (*x - top).exponential();
-                }
-                let sum = sum_by(logits, |x| x);
-                *loss = F::of(libm::log(sum.to_f64())) + top - of_target;
-                let weight = self.weights[row as usize] * self.share;
-                let factor = weight / sum;
-                for x in logits.iter_mut() {
-                    *x *= factor;
-                }
-                logits[target] -= weight;
-            }
-        });
+            },
+        );
         let gradient = Matrix::new(&*logits, n, items);
         if !part.to_hidden.is_empty() {
             let to_hidden = &mut part.to_hidden[from * columns..to * columns];
@@ -125,13 +128,16 @@ impl<F: Real> Problem<'_, F> {
             multiply(left, hidden, &mut part.to_table, columns, true, F::ONE);
         }
         if !part.to_bias.is_empty() {
-            vectorised(|| {
-                for row in logits.chunks_exact(items).take(n) {
-                    for (sum, &g) in part.to_bias.iter_mut().zip(row) {
-                        *sum += g;
+            vectorised(
+                #[inline(always)]
+                || {
+                    for row in logits.chunks_exact(items).take(n) {
+                        for (sum, &g) in part.to_bias.iter_mut().zip(row) {
+                            *sum += g;
+                        }
                     }
-                }
-            });
+                },
+            );
         }
     }
 }
