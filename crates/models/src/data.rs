@@ -268,6 +268,12 @@ impl<'a> TrainingData<'a> {
         self.samples.weights[sample]
     }
 
+    /// Number of samples that count for anything: those with a weight above 0.
+    pub fn n_weighted(&self) -> u64 {
+        let weighted = self.samples.weights.iter().filter(|weight| **weight > 0.0);
+        weighted.count() as u64
+    }
+
     /// Sequence of a sample.
     pub fn sequence(&self, sample: usize) -> u32 {
         self.samples.sequences[sample]
@@ -276,6 +282,16 @@ impl<'a> TrainingData<'a> {
     /// Length of the history of a sample.
     pub fn history_end(&self, sample: usize) -> u32 {
         self.samples.history_ends[sample]
+    }
+
+    /// Id of a sample.
+    pub fn sample_id(&self, sample: usize) -> u64 {
+        self.samples.sample_ids[sample]
+    }
+
+    /// Items of the first `end` events of a sequence; none if it is shorter.
+    pub fn events(&self, sequence: u32, end: u32) -> &'a [u32] {
+        self.sequences.history(sequence, end).unwrap_or(&[])
     }
 
     /// History of a sample, oldest item first.

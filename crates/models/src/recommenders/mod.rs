@@ -5,6 +5,7 @@ mod content;
 mod item_knn;
 mod markov;
 mod popularity;
+mod sasrec;
 
 use crate::recommender::Entry;
 
@@ -15,4 +16,5 @@ pub static REGISTRY: &[Entry] = &[
     Entry::of::<association_rules::AssociationRules>(),
     Entry::of::<markov::Markov>(),
     Entry::of::<item_knn::ItemKnn>(),
+    Entry::of::<sasrec::Sasrec>(),
 ];
