@@ -79,13 +79,33 @@ fn build(logs: &Logs) -> (Samples, Sequences) {
     log(&borrowed)
 }
 
+/// Defaults, but few dimensions and epochs: the laws hold for any number.
+fn small(entry: &Entry) -> Value {
+    let mut parameters = serde_json::Map::new();
+    for parameter in entry.parameters {
+        if matches!(parameter.name, "dimensions" | "epochs") {
+            parameters.insert(parameter.name.to_owned(), json!(3));
+        }
+    }
+    Value::Object(parameters)
+}
+
+/// Whether the model sums over samples. One that is trained in batches obeys other laws of weights:
+/// a sample of weight 0 still has its place in a batch.
+fn is_sum(entry: &Entry) -> bool {
+    entry
+        .parameters
+        .iter()
+        .all(|parameter| parameter.name != "steps")
+}
+
 fn fit(entry: &Entry, samples: &Samples, sequences: &Sequences) -> Box<dyn Model> {
     let items = items();
     let data = TrainingData::new(samples, sequences, N_ITEMS)
         .unwrap()
         .with_items(&items);
     entry
-        .fit(&Value::Null, &data, &mut Run::silent(Seed::root(1)))
+        .fit(&small(entry), &data, &mut Run::silent(Seed::root(1)))
         .unwrap()
 }
 
@@ -265,7 +285,7 @@ proptest! {
                 dropped.push(id, sequence, end, item, weight);
             }
         }
-        for entry in REGISTRY {
+        for entry in REGISTRY.iter().filter(|entry| is_sum(entry)) {
             let (a, b) = (fit(entry, &zeroed, &sequences), fit(entry, &dropped, &sequences));
             prop_assert_eq!(answers(a.as_ref()), answers(b.as_ref()), "{}", entry.name);
         }
@@ -282,7 +302,7 @@ proptest! {
                 repeated.push(id * 2 + copy, sequence, end, item, 1.0);
             }
         }
-        for entry in REGISTRY {
+        for entry in REGISTRY.iter().filter(|entry| is_sum(entry)) {
             let (a, b) = (fit(entry, &doubled, &sequences), fit(entry, &repeated, &sequences));
             prop_assert_eq!(answers(a.as_ref()), answers(b.as_ref()), "{}", entry.name);
         }

@@ -16,6 +16,7 @@ pub struct Sequences {
 pub struct Samples {
     sample_ids: Vec<u64>,
     sequences: Vec<u32>,
+    positions: Vec<u32>,
     history_ends: Vec<u32>,
     items: Vec<u32>,
     weights: Vec<f64>,
@@ -132,7 +133,8 @@ impl Sequences {
 }
 
 impl Samples {
-    /// Adds a sample; call [`Samples::sort`] after the last.
+    /// Adds a sample whose event comes right after its history; call [`Samples::sort`] after the
+    /// last.
     pub fn push(
         &mut self,
         sample_id: u64,
@@ -141,8 +143,23 @@ impl Samples {
         item: u32,
         weight: f64,
     ) {
+        self.push_at(sample_id, sequence, history_end, history_end, item, weight);
+    }
+
+    /// Adds a sample with the position of its event in its sequence: not the end of its history
+    /// where several events share an instant.
+    pub fn push_at(
+        &mut self,
+        sample_id: u64,
+        sequence: u32,
+        position: u32,
+        history_end: u32,
+        item: u32,
+        weight: f64,
+    ) {
         self.sample_ids.push(sample_id);
         self.sequences.push(sequence);
+        self.positions.push(position);
         self.history_ends.push(history_end);
         self.items.push(item);
         self.weights.push(weight);
@@ -182,6 +199,7 @@ impl Samples {
         *self = Self {
             sample_ids: order.iter().map(|&at| self.sample_ids[at]).collect(),
             sequences: order.iter().map(|&at| self.sequences[at]).collect(),
+            positions: order.iter().map(|&at| self.positions[at]).collect(),
             history_ends: order.iter().map(|&at| self.history_ends[at]).collect(),
             items: order.iter().map(|&at| self.items[at]).collect(),
             weights: order.iter().map(|&at| self.weights[at]).collect(),
@@ -277,6 +295,11 @@ impl<'a> TrainingData<'a> {
     /// Sequence of a sample.
     pub fn sequence(&self, sample: usize) -> u32 {
         self.samples.sequences[sample]
+    }
+
+    /// Position of a sample's own event in its sequence.
+    pub fn position(&self, sample: usize) -> u32 {
+        self.samples.positions[sample]
     }
 
     /// Length of the history of a sample.

@@ -136,10 +136,7 @@ impl Ranker<'_> {
     ) -> Result<u32, RankError> {
         let requested_at = request.requested_at.map(|instant| instant.0);
         let mut n_candidates = 0;
-        for (item, (score, known_at)) in scores
-            .iter_mut()
-            .zip(&self.catalogue.known_at)
-            .enumerate()
+        for (item, (score, known_at)) in scores.iter_mut().zip(&self.catalogue.known_at).enumerate()
         {
             if !score.is_finite() {
                 return Err(RankError {

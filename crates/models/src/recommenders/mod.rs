@@ -1,7 +1,10 @@
 //! The registry of models: a new one is its file, its `mod` line and its entry.
 
 mod association_rules;
+mod bert4rec;
+mod case_study;
 mod content;
+mod gru4rec;
 mod item_knn;
 mod markov;
 mod popularity;
@@ -16,5 +19,8 @@ pub static REGISTRY: &[Entry] = &[
     Entry::of::<association_rules::AssociationRules>(),
     Entry::of::<markov::Markov>(),
     Entry::of::<item_knn::ItemKnn>(),
+    Entry::of::<case_study::CaseStudy>(),
+    Entry::of::<gru4rec::Gru4Rec>(),
     Entry::of::<sasrec::Sasrec>(),
+    Entry::of::<bert4rec::Bert4Rec>(),
 ];

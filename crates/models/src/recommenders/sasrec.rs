@@ -42,8 +42,8 @@ use crate::data::TrainingData;
 use crate::recommender::{Capability, FitError, LoadError, Parameter, Recommender};
 use crate::run::Run;
 use crate::sequence::{
-    Batch, Network, Objective, ObjectiveKind, Output, SequenceModel, Span, TRAINING_PARAMETERS,
-    Training, Transformer, TransformerSettings, at_least_one, join, share, shape, train,
+    Batch, Network, Objective, ObjectiveKind, Output, SequenceModel, Span, Training, Transformer,
+    TransformerSettings, shape, train, training,
 };
 
 /// The fitted model.
@@ -96,11 +96,7 @@ impl Default for Parameters {
 }
 
 const OWN: [Parameter; 11] = [
-    Parameter {
-        name: "dimensions",
-        default: "64",
-        doc: "Columns of embeddings and hidden states; from 1 up.",
-    },
+    training::DIMENSIONS,
     Parameter {
         name: "layers",
         default: "2",
@@ -121,36 +117,16 @@ const OWN: [Parameter; 11] = [
         default: "\"pre\"",
         doc: "Layer norms before each layer (`pre`) or after each residual sum (`post`).",
     },
-    Parameter {
-        name: "length",
-        default: "50",
-        doc: "The most events that are seen; from 1 up.",
-    },
-    Parameter {
-        name: "stride",
-        default: "50",
-        doc: "Training windows start at multiples of it; from 1 to `length`.",
-    },
+    training::LENGTH,
+    training::STRIDE,
     Parameter {
         name: "dropout",
         default: "0.5",
         doc: "Share dropped of embeddings, attention and what layers add; in [0, 1).",
     },
-    Parameter {
-        name: "loss",
-        default: "\"softmax\"",
-        doc: "`softmax` over the vocabulary, `bce`, `gbce`, or `sampled_softmax` by popularity.",
-    },
-    Parameter {
-        name: "negatives",
-        default: "1",
-        doc: "Negatives of each sample, where the loss samples; from 1 up.",
-    },
-    Parameter {
-        name: "temperature",
-        default: "0.75",
-        doc: "Calibration of `gbce`, from 0 (as `bce`) to 1 (as if nothing were sampled).",
-    },
+    training::LOSS,
+    training::NEGATIVES,
+    training::TEMPERATURE,
 ];
 
 /// The network.
@@ -266,8 +242,16 @@ impl Network for Causal {
     }
 
     fn load(tensors: &Tensors) -> Result<(Self, Weights<f32>), LoadError> {
-        let [n_items, length, stride, dimensions, layers, heads, inner, post_norm] =
-            shape::load(tensors)?;
+        let [
+            n_items,
+            length,
+            stride,
+            dimensions,
+            layers,
+            heads,
+            inner,
+            post_norm,
+        ] = shape::load(tensors)?;
         let shape = Shape {
             n_items,
             span: shape::span(length, stride)?,
@@ -289,32 +273,19 @@ impl Recommender for Sasrec {
     const DOC: &'static str = "Self-attention over the events of a user (SASRec).";
     const PAPER: &'static str = "Kang and McAuley, ICDM 2018; losses of Petrov and Macdonald, 2023";
     const CAPABILITIES: &'static [Capability] = &[Capability::Losses];
-    const PARAMETERS: &'static [Parameter] = &join::<11, 11, 22>(OWN, TRAINING_PARAMETERS);
+    const PARAMETERS: &'static [Parameter] =
+        &training::join::<11, 11, 22>(OWN, training::PARAMETERS);
     type Parameters = Parameters;
 
     fn check(parameters: &Parameters) -> Result<(), String> {
         let p = parameters;
-        for (name, value) in [
-            ("dimensions", p.dimensions),
-            ("layers", p.layers),
-            ("heads", p.heads),
-            ("inner", p.inner),
-            ("length", p.length),
-            ("stride", p.stride),
-            ("negatives", p.negatives),
-        ] {
-            at_least_one(name, value)?;
+        for (name, value) in [("layers", p.layers), ("inner", p.inner)] {
+            training::at_least_one(name, value)?;
         }
-        if !p.dimensions.is_multiple_of(p.heads) {
-            return Err("`heads` must divide `dimensions`".to_owned());
-        }
-        if p.stride > p.length {
-            return Err("`stride` must be at most `length`".to_owned());
-        }
-        if !(0.0..=1.0).contains(&p.temperature) {
-            return Err("`temperature` must be in [0, 1]".to_owned());
-        }
-        share("dropout", p.dropout)?;
+        training::heads(p.dimensions, p.heads)?;
+        training::span(p.length, p.stride)?;
+        training::sampling(p.negatives, p.temperature)?;
+        training::share("dropout", p.dropout)?;
         p.training.check()
     }
 
@@ -348,3 +319,57 @@ impl Recommender for Sasrec {
 }
 
 crate::sequence::delegate_model!(Sasrec);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sequence::tests::{N_ITEMS, causal, linear_in_samples, reaches_every_parameter};
+
+    fn network() -> (Causal, Weights<f32>) {
+        let shape = Shape {
+            n_items: N_ITEMS,
+            span: Span {
+                length: 6,
+                stride: 4,
+            },
+            dimensions: 8,
+            layers: 2,
+            heads: 2,
+            inner: 12,
+            post_norm: false,
+            dropout: 0.3,
+        };
+        Causal::new(shape, Objective::softmax(N_ITEMS), Seed::root(3))
+    }
+
+    #[test]
+    fn norms_after_the_sums_obey_the_same_laws() {
+        let (network, _) = network();
+        let shape = Shape {
+            post_norm: true,
+            ..network.shape
+        };
+        let (network, weights) = Causal::new(shape, network.objective, Seed::root(4));
+        reaches_every_parameter(&network, &weights);
+        linear_in_samples(&network, &weights);
+        causal(&network, &weights);
+    }
+
+    #[test]
+    fn every_parameter_receives_a_gradient() {
+        let (network, weights) = network();
+        reaches_every_parameter(&network, &weights);
+    }
+
+    #[test]
+    fn the_gradient_of_a_batch_is_the_weighted_sum_of_those_of_samples() {
+        let (network, weights) = network();
+        linear_in_samples(&network, &weights);
+    }
+
+    #[test]
+    fn one_pass_over_windows_equals_one_pass_per_sample() {
+        let (network, weights) = network();
+        causal(&network, &weights);
+    }
+}

@@ -29,8 +29,6 @@ pub(crate) struct Terms {
 /// Windows side by side, padded behind to the longest: `n * length` rows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Batch {
-    /// How many windows.
-    pub(crate) n: usize,
     /// Rows of a window.
     pub(crate) length: usize,
     /// Items by row; [`PADDING`] where there is none.
@@ -39,6 +37,9 @@ pub(crate) struct Batch {
     pub(crate) positions: Vec<u32>,
     /// Whether a row holds an item.
     pub(crate) valid: Vec<bool>,
+    /// Whether a row holds an item that is hidden: its item is [`PADDING`] and it is valid. Empty
+    /// where nothing is.
+    pub(crate) masked: Vec<bool>,
     /// Names of rows, by which dropout is drawn.
     pub(crate) row_keys: Vec<u64>,
     /// Where losses are read.
@@ -50,7 +51,6 @@ impl Batch {
     pub(crate) fn of(sequences: &[&[u32]], n_items: usize) -> Self {
         let length = sequences.iter().map(|items| items.len()).max().unwrap_or(0);
         let mut batch = Self {
-            n: sequences.len(),
             length: length.max(1),
             ..Self::default()
         };
@@ -98,11 +98,6 @@ impl Batch {
             }
         }
         batch
-    }
-
-    /// How many rows there are.
-    pub(crate) fn n_rows(&self) -> usize {
-        self.items.len()
     }
 }
 

@@ -8,18 +8,18 @@ mod objective;
 pub(crate) mod shape;
 mod state;
 mod trainer;
-mod training;
+pub(crate) mod training;
 mod transformer;
 mod windows;
 
-pub(crate) use batches::{Batch, Terms};
+pub(crate) use batches::Batch;
 pub(crate) use model::SequenceModel;
 pub(crate) use network::{Network, Output};
 pub(crate) use objective::{Objective, ObjectiveKind};
 pub(crate) use trainer::train;
-pub(crate) use training::{TRAINING_PARAMETERS, Training, at_least_one, join, share};
+pub(crate) use training::Training;
 pub(crate) use transformer::{Transformer, TransformerSettings};
-pub(crate) use windows::Span;
+pub(crate) use windows::{Span, Window, Windows};
 
 /// Makes a tuple struct around a [`SequenceModel`] a [`crate::Model`].
 macro_rules! delegate_model {

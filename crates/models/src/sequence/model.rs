@@ -164,10 +164,7 @@ impl<N: Network> Losses for SequenceModel<N> {
             logits.iter().fold(start, |sum, &x| f(sum, f64::from(x)))
         };
         let top = fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = logits
-            .iter()
-            .map(|&x| libm::exp(f64::from(x) - top))
-            .sum();
+        let sum: f64 = logits.iter().map(|&x| libm::exp(f64::from(x) - top)).sum();
         let score = match logits.get(item as usize) {
             Some(&score) => f64::from(score),
             None => fold(f64::INFINITY, f64::min) - 1.0,

@@ -116,11 +116,14 @@ impl Objective {
         if self.kind == ObjectiveKind::SampledSoftmax {
             let log_q: Vec<F> = self.log_q.iter().map(|&x| F::of(x)).collect();
             let log_q = Some(log_q.as_slice());
-            return tape
-                .sampled_softmax(hidden, table, bias, targets, negatives, log_q, &weights, divisor);
+            return tape.sampled_softmax(
+                hidden, table, bias, targets, negatives, log_q, &weights, divisor,
+            );
         }
         let beta = F::of(self.beta);
-        tape.binary_cross_entropy(hidden, table, bias, targets, negatives, &weights, divisor, beta)
+        tape.binary_cross_entropy(
+            hidden, table, bias, targets, negatives, &weights, divisor, beta,
+        )
     }
 
     /// Negatives of each term, a function of (chance, sample id): [terms, negatives].

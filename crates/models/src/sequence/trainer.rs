@@ -175,8 +175,7 @@ impl<N: Network> Trainer<'_, '_, N> {
             .network
             .training_batch(self.data, &self.windows, chosen, chance);
         let context = Context::training(Some(dropout), &batch.row_keys);
-        let mut tape =
-            Tape::with_workspace(&state.parameters, context, &mut scratch.workspace);
+        let mut tape = Tape::with_workspace(&state.parameters, context, &mut scratch.workspace);
         let loss = self.network.loss(&mut tape, &batch, chance);
         let value = tape.loss_value(loss);
         scratch.gradients.zero();

@@ -41,7 +41,7 @@ impl Default for Training {
 }
 
 /// Declarations of the fields of [`Training`].
-pub(crate) const TRAINING_PARAMETERS: [Parameter; 11] = [
+pub(crate) const PARAMETERS: [Parameter; 11] = [
     Parameter {
         name: "batch",
         default: "2048",
@@ -98,6 +98,81 @@ pub(crate) const TRAINING_PARAMETERS: [Parameter; 11] = [
         doc: "Steps between states that are kept to resume from, beside each epoch's end; 0: none.",
     },
 ];
+
+/// Declaration of `dimensions`.
+pub(crate) const DIMENSIONS: Parameter = Parameter {
+    name: "dimensions",
+    default: "64",
+    doc: "Columns of embeddings and hidden states; from 1 up.",
+};
+/// Declaration of `length`.
+pub(crate) const LENGTH: Parameter = Parameter {
+    name: "length",
+    default: "50",
+    doc: "The most events that are seen; from 1 up.",
+};
+/// Declaration of `stride`.
+pub(crate) const STRIDE: Parameter = Parameter {
+    name: "stride",
+    default: "50",
+    doc: "Training windows start at multiples of it; from 1 to `length`.",
+};
+/// Declaration of `loss`.
+pub(crate) const LOSS: Parameter = Parameter {
+    name: "loss",
+    default: "\"softmax\"",
+    doc: "`softmax` over the vocabulary, `bce`, `gbce`, or `sampled_softmax` by popularity.",
+};
+/// Declaration of `negatives`.
+pub(crate) const NEGATIVES: Parameter = Parameter {
+    name: "negatives",
+    default: "1",
+    doc: "Negatives of each sample, where the loss samples; from 1 up.",
+};
+/// Declaration of `temperature`.
+pub(crate) const TEMPERATURE: Parameter = Parameter {
+    name: "temperature",
+    default: "0.75",
+    doc: "Calibration of `gbce`, from 0 (as `bce`) to 1 (as if nothing were sampled).",
+};
+
+/// Checks the length and stride of windows.
+///
+/// # Errors
+/// Which is outside its range.
+pub(crate) fn span(length: u32, stride: u32) -> Result<(), String> {
+    at_least_one("length", length)?;
+    at_least_one("stride", stride)?;
+    if stride > length {
+        return Err("`stride` must be at most `length`".to_owned());
+    }
+    Ok(())
+}
+
+/// Checks the heads of attention.
+///
+/// # Errors
+/// If they do not divide the columns.
+pub(crate) fn heads(dimensions: u32, heads: u32) -> Result<(), String> {
+    at_least_one("dimensions", dimensions)?;
+    at_least_one("heads", heads)?;
+    if dimensions.is_multiple_of(heads) {
+        return Ok(());
+    }
+    Err("`heads` must divide `dimensions`".to_owned())
+}
+
+/// Checks what the loss samples.
+///
+/// # Errors
+/// Which is outside its range.
+pub(crate) fn sampling(negatives: u32, temperature: f64) -> Result<(), String> {
+    at_least_one("negatives", negatives)?;
+    if (0.0..=1.0).contains(&temperature) {
+        return Ok(());
+    }
+    Err("`temperature` must be in [0, 1]".to_owned())
+}
 
 impl Training {
     /// Checks ranges.
