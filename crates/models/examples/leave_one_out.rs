@@ -3,11 +3,12 @@
 //! stages around it.
 //!
 //! ```text
-//! cargo run --release -p models --example leave_one_out -- FILE MODEL [PARAMETERS] [SEED]
+//! cargo run --release -p models --example leave_one_out -- FILE MODEL [PARAMETERS] [SEED] [shuffled]
 //! ```
 //!
 //! FILE holds a user and the user's items, oldest first, on each line; PARAMETERS are JSON. The last
-//! item of a user is for the test, the one before for validation.
+//! item of a user is for the test, the one before for validation. `shuffled` puts the items of each
+//! user into random order first: a control that shows what of a figure is owed to the order.
 
 #![expect(
     clippy::unwrap_used,
@@ -27,8 +28,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Requests: (history, relevant item).
 type Requests = Vec<(Vec<u32>, u32)>;
 
-/// HR@10 and NDCG@10.
-fn evaluate(model: &dyn Model, requests: &Requests, n_items: usize) -> [f64; 2] {
+/// HR@10 and NDCG@10, with or without the items of the history among the candidates.
+fn evaluate(model: &dyn Model, requests: &Requests, n_items: usize, keeps_seen: bool) -> [f64; 2] {
     let sums: Vec<[f64; 2]> = requests
         .par_chunks(128)
         .map(|chunk| {
@@ -40,7 +41,7 @@ fn evaluate(model: &dyn Model, requests: &Requests, n_items: usize) -> [f64; 2] 
             model.score_block(&asked, &mut scores);
             let mut sums = [0.0; 2];
             for ((history, relevant), scores) in chunk.iter().zip(scores.chunks_mut(n_items)) {
-                for &item in history {
+                for &item in history.iter().filter(|_| !keeps_seen) {
                     scores[item as usize] = f64::NEG_INFINITY;
                 }
                 let score = scores[*relevant as usize];
@@ -93,7 +94,7 @@ impl Observer for Watch {
 
     fn validate(&mut self, model: &dyn Model) -> Option<f64> {
         let started = Instant::now();
-        let [_, ndcg] = evaluate(model, &self.requests, self.n_items);
+        let [_, ndcg] = evaluate(model, &self.requests, self.n_items, false);
         self.validation = started.elapsed().as_secs_f64();
         Some(ndcg)
     }
@@ -108,13 +109,18 @@ fn main() {
         .check(&serde_json::from_str(&parameters).unwrap())
         .unwrap();
     let seed = arguments.next().map_or(1, |seed| seed.parse().unwrap());
-    let users: Vec<Vec<u32>> = log
+    let mut users: Vec<Vec<u32>> = log
         .lines()
         .map(|line| {
             let numbers = line.split(' ').skip(1);
             numbers.map(|number| number.parse().unwrap()).collect()
         })
         .collect();
+    if arguments.next().as_deref() == Some("shuffled") {
+        for (user, items) in (0..).zip(&mut users) {
+            Seed::root(7).index(user).sequence().shuffle(items);
+        }
+    }
     let training: BTreeSet<u32> = users
         .iter()
         .flat_map(|items| &items[..items.len() - 2])
@@ -169,8 +175,10 @@ fn main() {
     let model = entry.fit(&parameters, &data, &mut run).unwrap();
     let fitted = started.elapsed().as_secs_f64();
     for (part, requests) in [("validation", &watch.requests), ("test", &test)] {
-        let [hits, ndcg] = evaluate(model.as_ref(), requests, order.len());
-        println!("{part}: HR@10 {hits:.4} NDCG@10 {ndcg:.4}");
+        for (seen, keeps) in [("excluded", false), ("kept", true)] {
+            let [hits, ndcg] = evaluate(model.as_ref(), requests, order.len(), keeps);
+            println!("{part}, seen items {seen}: HR@10 {hits:.4} NDCG@10 {ndcg:.4}");
+        }
     }
     println!("fitted in {fitted:.1} s, {:?} steps", model.steps());
 }

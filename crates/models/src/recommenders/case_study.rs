@@ -2,10 +2,10 @@
 //! what the items are, attention between the two, a sigmoid on top.
 //!
 //! ```text
-//! c = relu(conv(relu(conv(dropout(E[item])))))           behaviour, causal windows of `width`
+//! x = dropout(E[item])    c = x + relu(conv(relu(conv(x))))   behaviour, causal windows of `width`
 //! r = GRU(tanh(W_a [E_category, E_brand, E_price] + b))   attributes of the same items
 //! a_t = sum_s<=t softmax_s(q(c_t) k(r_s) / sqrt(d)) v(r_s)
-//! h = tanh(W_h [c, a] + b_h)    score(i) = h V[i] + b_i    probability = 1 / (1 + e^-score)
+//! h = W_h [c, a] + b_h    score(i) = h V[i] + b_i    probability = 1 / (1 + e^-score)
 //! ```
 //!
 //! Trained with the logistic loss of each sample and `negatives` items that the same sample is given
@@ -278,13 +278,16 @@ impl Network for BehaviourAndAttributes {
         let apply = |tape: &mut Tape<'_, F>, x: Value, layer: Linear, with: Activation| {
             tape.linear(x, layer.weight, Some(layer.bias), with)
         };
-        let mut behaviour = tape.embedding(self.items, &batch.items);
-        behaviour = tape.dropout_add(behaviour, None, dropout, "behaviour");
+        let events = tape.embedding(self.items, &batch.items);
+        let events = tape.dropout_add(events, None, dropout, "behaviour");
+        let mut behaviour = events;
         for layer in self.convolutions {
             let (width, relu) = (self.shape.width, Activation::Relu);
             let bias = Some(layer.bias);
             behaviour = tape.convolution(behaviour, length, layer.weight, bias, width, true, relu);
         }
+        // An event that no filter answers to is still seen.
+        let behaviour = tape.add(behaviour, events);
         let parts = [0, 1, 2].map(|attribute| {
             let codes = self.codes(attribute, batch);
             tape.embedding(self.tables[attribute], &codes)
@@ -318,7 +321,7 @@ impl Network for BehaviourAndAttributes {
             },
         );
         let both = tape.concatenate(&[behaviour, attended]);
-        let state = apply(tape, both, self.state, Activation::Tanh);
+        let state = apply(tape, both, self.state, Activation::None);
         tape.dropout_add(state, None, dropout, "state")
     }
 

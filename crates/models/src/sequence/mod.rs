@@ -50,4 +50,4 @@ macro_rules! delegate_model {
 pub(crate) use delegate_model;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -20,6 +20,9 @@ use crate::data::TrainingData;
 use crate::recommender::FitError;
 use crate::run::{Epoch, Run};
 
+/// A mean loss that no model that learns ever has: guessing among 2^32 items costs 22.
+const LARGEST_LOSS: f64 = 1e6;
+
 /// What does not change while a network is trained.
 struct Trainer<'t, 'd, N> {
     network: &'t N,
@@ -181,7 +184,7 @@ impl<N: Network> Trainer<'_, '_, N> {
         scratch.gradients.zero();
         tape.backward(&[loss], &mut scratch.gradients);
         let counted = tape.loss_rows(loss).iter().zip(&batch.terms.weights);
-        let (mut sum, mut n) = (0.0, 0);
+        let (mut sum, mut n) = (0.0, 0_u64);
         for (&loss, &weight) in counted {
             if weight > 0.0 {
                 sum += f64::from(loss);
@@ -196,7 +199,8 @@ impl<N: Network> Trainer<'_, '_, N> {
         };
         let norm = clip_by_norm(&mut scratch.gradients, most);
         let rate = self.schedule.rate(state.step);
-        if !(value.is_finite() && norm.is_finite()) {
+        let is_absurd = n > 0 && sum / n as f64 > LARGEST_LOSS;
+        if !(value.is_finite() && norm.is_finite()) || is_absurd {
             return Err(diverged(
                 state.epoch,
                 state.batch,
