@@ -131,6 +131,15 @@ fn small(entry: &Entry) -> Value {
     Value::Object(parameters)
 }
 
+/// Whether the model sums over samples. One that is trained in batches obeys other laws of weights:
+/// a sample of weight 0 still has its place in a batch.
+fn is_sum(entry: &Entry) -> bool {
+    entry
+        .parameters
+        .iter()
+        .all(|parameter| parameter.name != "steps")
+}
+
 fn fit(entry: &Entry, samples: &Samples, sequences: &Sequences) -> Box<dyn Model> {
     let items = items();
     let data = TrainingData::new(samples, sequences, N_ITEMS)
@@ -318,7 +327,7 @@ proptest! {
                 dropped.push(id, sequence, end, item, weight);
             }
         }
-        for entry in REGISTRY {
+        for entry in REGISTRY.iter().filter(|entry| is_sum(entry)) {
             let (a, b) = (fit(entry, &zeroed, &sequences), fit(entry, &dropped, &sequences));
             prop_assert_eq!(answers(a.as_ref()), answers(b.as_ref()), "{}", entry.name);
         }
@@ -335,7 +344,8 @@ proptest! {
                 repeated.push(id * 2 + copy, sequence, end, item, 1.0);
             }
         }
-        for entry in REGISTRY.iter().filter(|entry| !entry.is_trained_by_steps) {
+        let are_sums = |entry: &&Entry| is_sum(entry) && !entry.is_trained_by_steps;
+        for entry in REGISTRY.iter().filter(are_sums) {
             let (a, b) = (fit(entry, &doubled, &sequences), fit(entry, &repeated, &sequences));
             prop_assert_eq!(answers(a.as_ref()), answers(b.as_ref()), "{}", entry.name);
         }

@@ -16,6 +16,7 @@ pub struct Sequences {
 pub struct Samples {
     sample_ids: Vec<u64>,
     sequences: Vec<u32>,
+    positions: Vec<u32>,
     history_ends: Vec<u32>,
     items: Vec<u32>,
     weights: Vec<f64>,
@@ -132,7 +133,8 @@ impl Sequences {
 }
 
 impl Samples {
-    /// Adds a sample; call [`Samples::sort`] after the last.
+    /// Adds a sample whose event comes right after its history; call [`Samples::sort`] after the
+    /// last.
     pub fn push(
         &mut self,
         sample_id: u64,
@@ -141,8 +143,23 @@ impl Samples {
         item: u32,
         weight: f64,
     ) {
+        self.push_at(sample_id, sequence, history_end, history_end, item, weight);
+    }
+
+    /// Adds a sample with the position of its event in its sequence: not the end of its history
+    /// where several events share an instant.
+    pub fn push_at(
+        &mut self,
+        sample_id: u64,
+        sequence: u32,
+        position: u32,
+        history_end: u32,
+        item: u32,
+        weight: f64,
+    ) {
         self.sample_ids.push(sample_id);
         self.sequences.push(sequence);
+        self.positions.push(position);
         self.history_ends.push(history_end);
         self.items.push(item);
         self.weights.push(weight);
@@ -174,6 +191,7 @@ impl Samples {
         Self {
             sample_ids: kept.iter().map(|&at| self.sample_ids[at]).collect(),
             sequences: kept.iter().map(|&at| self.sequences[at]).collect(),
+            positions: kept.iter().map(|&at| self.positions[at]).collect(),
             history_ends: kept.iter().map(|&at| self.history_ends[at]).collect(),
             items: kept.iter().map(|&at| self.items[at]).collect(),
             weights: kept.iter().map(|&at| self.weights[at]).collect(),
@@ -187,9 +205,10 @@ impl Samples {
         let mut samples = Self::default();
         for at in 0..self.n() {
             if let Some(factor) = factor(self.sample_ids[at]) {
-                samples.push(
+                samples.push_at(
                     self.sample_ids[at],
                     self.sequences[at],
+                    self.positions[at],
                     self.history_ends[at],
                     self.items[at],
                     self.weights[at] * factor,
@@ -228,6 +247,7 @@ impl Samples {
         *self = Self {
             sample_ids: order.iter().map(|&at| self.sample_ids[at]).collect(),
             sequences: order.iter().map(|&at| self.sequences[at]).collect(),
+            positions: order.iter().map(|&at| self.positions[at]).collect(),
             history_ends: order.iter().map(|&at| self.history_ends[at]).collect(),
             items: order.iter().map(|&at| self.items[at]).collect(),
             weights: order.iter().map(|&at| self.weights[at]).collect(),
@@ -337,9 +357,24 @@ impl<'a> TrainingData<'a> {
         self.samples.sequences[sample]
     }
 
+    /// Position of a sample's own event in its sequence.
+    pub fn position(&self, sample: usize) -> u32 {
+        self.samples.positions[sample]
+    }
+
     /// Length of the history of a sample.
     pub fn history_end(&self, sample: usize) -> u32 {
         self.samples.history_ends[sample]
+    }
+
+    /// Id of a sample.
+    pub fn sample_id(&self, sample: usize) -> u64 {
+        self.samples.sample_ids[sample]
+    }
+
+    /// Items of the first `end` events of a sequence; none if it is shorter.
+    pub fn events(&self, sequence: u32, end: u32) -> &'a [u32] {
+        self.sequences.history(sequence, end).unwrap_or(&[])
     }
 
     /// History of a sample, oldest item first.

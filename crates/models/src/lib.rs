@@ -14,6 +14,7 @@ mod recommender;
 mod recommenders;
 mod representations;
 mod run;
+mod sequence;
 mod tf_idf;
 mod tokens;
 

@@ -20,6 +20,16 @@ pub trait Model: Send + Sync {
     /// without.
     fn score(&self, user: Option<u32>, history: &[u32], scores: &mut [f64]);
 
+    /// Scores several histories, each with its user, if known; `scores` is `[requests, items]`.
+    /// Models that answer many at once faster than one by one do it here. Equal calls give equal
+    /// bits; the last bits of a score may differ between blocks.
+    fn score_block(&self, requests: &[(Option<u32>, &[u32])], scores: &mut [f64]) {
+        let n = scores.len() / requests.len().max(1);
+        for ((user, history), scores) in requests.iter().zip(scores.chunks_exact_mut(n.max(1))) {
+            self.score(*user, history, scores);
+        }
+    }
+
     /// The loss of single targets, if the model has one.
     fn losses(&self) -> Option<&dyn Losses> {
         None

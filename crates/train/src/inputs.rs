@@ -163,9 +163,10 @@ pub(crate) fn samples(
     for sample in rows {
         let sample = sample.map_err(Failure::data)?;
         if let Some(factor) = factor(sample.sample_id)? {
-            samples.push(
+            samples.push_at(
                 sample.sample_id,
                 sample.sequence,
+                sample.position,
                 sample.history_end,
                 sample.item,
                 sample.weight * factor,

@@ -10,6 +10,9 @@ use crate::inputs::Catalogue;
 /// Requests that are ranked before their rows are written.
 pub(crate) const BLOCK: usize = 1024;
 
+/// Scores that are in memory at once on a thread.
+const SCORES: usize = 1 << 20;
+
 /// Ranks candidates with one model.
 pub(crate) struct Ranker<'a> {
     pub(crate) model: &'a dyn Model,
@@ -27,9 +30,8 @@ pub(crate) struct RankError {
 }
 
 /// Memory that one thread uses again for each request.
-pub(crate) struct Scratch {
-    /// By item; minus infinity for items that are no candidates.
-    scores: Vec<f64>,
+#[derive(Default)]
+struct Scratch {
     /// Distinct items of the history, ascending.
     seen: Vec<u32>,
     /// Scores of candidates that are in the history.
@@ -44,37 +46,41 @@ impl Ranker<'_> {
         requests: &[Request],
         history: impl Fn(&Request) -> &'h [u32] + Sync,
     ) -> Result<Vec<Prediction>, RankError> {
-        requests
-            .par_iter()
-            .map_init(
-                || self.scratch(),
-                |scratch, request| self.rank(request, history(request), scratch),
-            )
-            .collect()
+        let n = self.catalogue.n();
+        // As many as fit in a few megabytes of scores: a function of sizes alone.
+        let together = (SCORES / n.max(1)).clamp(1, 64);
+        let blocks: Result<Vec<Vec<Prediction>>, RankError> = requests
+            .par_chunks(together)
+            .map_init(Scratch::default, |scratch, requests| {
+                let asked: Vec<(Option<u32>, &[u32])> = requests
+                    .iter()
+                    .map(|request| (Some(request.sequence), history(request)))
+                    .collect();
+                let mut scores = vec![0.0; requests.len() * n];
+                self.model.score_block(&asked, &mut scores);
+                let rows = requests.iter().zip(asked).enumerate();
+                rows.map(|(at, (request, (_, history)))| {
+                    let scores = &mut scores[at * n..(at + 1) * n];
+                    self.rank(request, history, scores, scratch)
+                })
+                .collect()
+            })
+            .collect();
+        Ok(blocks?.into_iter().flatten().collect())
     }
 
-    /// Room for one thread.
-    pub(crate) fn scratch(&self) -> Scratch {
-        Scratch {
-            scores: vec![0.0; self.catalogue.n()],
-            seen: Vec::new(),
-            seen_scores: Vec::new(),
-            best: Vec::new(),
-        }
-    }
-
-    /// Ranks one request.
-    pub(crate) fn rank(
+    fn rank(
         &self,
         request: &Request,
         history: &[u32],
+        scores: &mut [f64],
         scratch: &mut Scratch,
     ) -> Result<Prediction, RankError> {
         scratch.seen.clear();
         scratch.seen.extend(history);
         scratch.seen.sort_unstable();
         scratch.seen.dedup();
-        let n_candidates = self.score(request, history, scratch)?;
+        let n_candidates = self.admit(request, scores, scratch)?;
 
         let mut row = Prediction {
             request: request.request,
@@ -97,10 +103,10 @@ impl Ranker<'_> {
             }
             row.relevant.push(item);
             row.is_repeat.push(is_repeat);
-            let score = scratch.scores[item as usize];
+            let score = scores[item as usize];
             let (mut place, mut place_new) = ((NOT_RANKED, 0), (NOT_RANKED, 0));
             if score > f64::NEG_INFINITY {
-                place = count(&scratch.scores, score);
+                place = count(scores, score);
                 if !is_repeat {
                     let (better, at_least) = count(&scratch.seen_scores, score);
                     place_new = (place.0 - better, place.1 - at_least);
@@ -114,28 +120,23 @@ impl Ranker<'_> {
             row.better_new.push(place_new.0);
             row.tied_new.push(place_new.1);
         }
-        self.best(scratch);
+        self.best(scores, scratch);
         row.top_items = scratch.best.iter().map(|(_, item)| *item).collect();
         row.top_scores = scratch.best.iter().map(|(score, _)| *score).collect();
         Ok(row)
     }
 
-    /// Fills in the scores of candidates and returns their number.
-    fn score(
+    /// Sets the scores of items that are no candidates to minus infinity, and returns the number of
+    /// those that are.
+    fn admit(
         &self,
         request: &Request,
-        history: &[u32],
+        scores: &mut [f64],
         scratch: &mut Scratch,
     ) -> Result<u32, RankError> {
-        self.model
-            .score(Some(request.sequence), history, &mut scratch.scores);
         let requested_at = request.requested_at.map(|instant| instant.0);
         let mut n_candidates = 0;
-        for (item, (score, known_at)) in scratch
-            .scores
-            .iter_mut()
-            .zip(&self.catalogue.known_at)
-            .enumerate()
+        for (item, (score, known_at)) in scores.iter_mut().zip(&self.catalogue.known_at).enumerate()
         {
             if !score.is_finite() {
                 return Err(RankError {
@@ -154,7 +155,7 @@ impl Ranker<'_> {
         }
         scratch.seen_scores.clear();
         for &item in &scratch.seen {
-            let score = &mut scratch.scores[item as usize];
+            let score = &mut scores[item as usize];
             if *score > f64::NEG_INFINITY {
                 match self.seen {
                     Seen::Keep => scratch.seen_scores.push(*score),
@@ -169,7 +170,7 @@ impl Ranker<'_> {
     }
 
     /// The best candidates, best first, ties by number.
-    fn best(&self, scratch: &mut Scratch) {
+    fn best(&self, scores: &[f64], scratch: &mut Scratch) {
         let best = &mut scratch.best;
         best.clear();
         if self.top == 0 {
@@ -177,7 +178,7 @@ impl Ranker<'_> {
         }
         let by_rank = |a: &(f64, u32), b: &(f64, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         let mut bound = f64::NEG_INFINITY;
-        for (&score, item) in scratch.scores.iter().zip(0_u32..) {
+        for (&score, item) in scores.iter().zip(0_u32..) {
             // Numbers ascend: who only ties with the last of a full list comes after it.
             if score > bound {
                 best.push((score, item));

@@ -80,12 +80,11 @@ fn single_requests(
     let mut progress = io.progress("single requests", n as u64);
     let mut times = Vec::with_capacity(n);
     let mut asked = order.iter().cycle().map(|&at| &requests[at]);
-    let mut scratch = ranker.scratch();
     for count in 0..warm_up + n {
         let Some(request) = asked.next() else { break };
-        let history = history(sequences, request);
+        let one = std::slice::from_ref(request);
         let started = Instant::now();
-        let row = alone.install(|| ranker.rank(request, history, &mut scratch));
+        let row = alone.install(|| ranker.rank_all(one, |request| history(sequences, request)));
         let elapsed = started.elapsed();
         std::hint::black_box(row.map_err(Failure::computation)?);
         if count >= warm_up {

@@ -1,13 +1,17 @@
 //! The registry of models: a new one is its file, its `mod` line and its entry.
 
 mod association_rules;
+mod bert4rec;
 mod bpr;
+mod case_study;
 mod content;
 mod ease;
+mod gru4rec;
 mod ials;
 mod item_knn;
 mod markov;
 mod popularity;
+mod sasrec;
 
 use crate::recommender::Entry;
 
@@ -21,4 +25,8 @@ pub static REGISTRY: &[Entry] = &[
     Entry::of::<ease::Ease>(),
     Entry::of::<bpr::Bpr>(),
     Entry::of::<ials::Ials>(),
+    Entry::of::<case_study::CaseStudy>(),
+    Entry::of::<gru4rec::Gru4Rec>(),
+    Entry::of::<sasrec::Sasrec>(),
+    Entry::of::<bert4rec::Bert4Rec>(),
 ];

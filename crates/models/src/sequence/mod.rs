@@ -1,0 +1,53 @@
+//! What all sequence recommenders share: windows over sequences, batches of them, the training
+//! loop, the model that a trained network makes.
+
+mod batches;
+mod model;
+mod network;
+mod objective;
+pub(crate) mod shape;
+mod state;
+mod trainer;
+pub(crate) mod training;
+mod transformer;
+mod windows;
+
+pub(crate) use batches::Batch;
+pub(crate) use model::SequenceModel;
+pub(crate) use network::{Network, Output};
+pub(crate) use objective::{Objective, ObjectiveKind};
+pub(crate) use trainer::train;
+pub(crate) use training::Training;
+pub(crate) use transformer::{Transformer, TransformerSettings};
+pub(crate) use windows::{Span, Window, Windows};
+
+/// Makes a tuple struct around a [`SequenceModel`] a [`crate::Model`].
+macro_rules! delegate_model {
+    ($model:ty) => {
+        impl crate::recommender::Model for $model {
+            fn score(&self, user: Option<u32>, history: &[u32], scores: &mut [f64]) {
+                self.0.score(user, history, scores);
+            }
+
+            fn score_block(&self, requests: &[(Option<u32>, &[u32])], scores: &mut [f64]) {
+                self.0.score_block(requests, scores);
+            }
+
+            fn losses(&self) -> Option<&dyn crate::recommender::Losses> {
+                self.0.losses()
+            }
+
+            fn steps(&self) -> Option<u64> {
+                self.0.steps()
+            }
+
+            fn save(&self) -> Result<tensors::Tensors, tensors::TensorError> {
+                self.0.save()
+            }
+        }
+    };
+}
+pub(crate) use delegate_model;
+
+#[cfg(test)]
+pub(crate) mod tests;
