@@ -56,6 +56,8 @@ struct Node<F> {
     rows: usize,
     columns: usize,
     needs_gradient: bool,
+    /// Whether the workspace lent it: what it did not lend would pile up in it.
+    lent: bool,
     operation: Option<Box<dyn Operation<F>>>,
 }
 
@@ -156,9 +158,9 @@ impl<'a, F: Real> Tape<'a, F> {
         require(data.len() == rows * columns, || {
             format!("{} numbers are no {rows} x {columns}", data.len())
         });
-        // A copy: what the workspace did not lend would pile up in it.
-        let value = self.workspace.copy(&data);
-        self.push(value, rows, columns, false, None)
+        let value = self.push(data, rows, columns, false, None);
+        self.nodes[value.0].lent = false;
+        value
     }
 
     /// A parameter as a matrix of its shape.
@@ -273,7 +275,9 @@ impl<'a, F: Real> Tape<'a, F> {
                 };
                 operation.backward(&value, gradient, &mut reverse);
             }
-            self.workspace.give(value);
+            if node.lent {
+                self.workspace.give(value);
+            }
         }
         self.nodes = nodes;
     }
@@ -292,6 +296,7 @@ impl<'a, F: Real> Tape<'a, F> {
             rows,
             columns,
             needs_gradient,
+            lent: true,
             operation: operation.filter(|_| needs_gradient),
         });
         Value(self.nodes.len() - 1)
@@ -322,7 +327,9 @@ impl<F: Real> Drop for Tape<'_, F> {
     fn drop(&mut self) {
         if let Some(home) = self.home.take() {
             for node in std::mem::take(&mut self.nodes) {
-                self.workspace.give(node.value);
+                if node.lent {
+                    self.workspace.give(node.value);
+                }
             }
             for loss in std::mem::take(&mut self.losses) {
                 self.workspace.give(loss.rows);

@@ -3,8 +3,8 @@
 use candle_core::{Device, Tensor};
 use seed::Seed;
 use tensors::{
-    Activation, AdamW, AdamWSettings, Context, Gradients, Init, Parameters, Schedule, Sgd, Tape,
-    Workspace, clip_by_norm,
+    Activation, AdamW, AdamWSettings, Attention, Context, Gradients, Init, Mask, Negatives,
+    Parameters, Schedule, Sgd, Tape, Workspace, clip_by_norm,
 };
 
 use crate::check::{distance, draws, values};
@@ -335,4 +335,83 @@ fn what_is_not_a_number_reaches_the_loss() {
         let loss = tape.logistic(out, &[1.0], &[1.0], 1.0);
         assert!(tape.loss_value(loss).is_nan(), "{activation:?}");
     }
+}
+
+/// Weights after some steps of a model with every kind of parallel sum, dropout on.
+fn trained(threads: usize) -> Vec<u32> {
+    const BATCH: usize = 30;
+    const LENGTH: usize = 40;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .unwrap();
+    pool.install(|| {
+        let mut parameters = Parameters::<f32>::new(Seed::root(1));
+        let std = Init::Normal { std: 0.3 };
+        let items = parameters.insert("items", [301, 20], std);
+        let positions = parameters.insert("positions", [LENGTH, 20], std);
+        let [gain, bias] = ["gain", "bias"].map(|name| parameters.insert(name, [1, 20], std));
+        let qkv = parameters.insert("qkv", [60, 20], std);
+        let gates = ["wi", "wh"].map(|name| parameters.insert(name, [60, 20], std));
+        let biases = ["bi", "bh"].map(|name| parameters.insert(name, [1, 60], std));
+        let mut optimiser = AdamW::new(&parameters, AdamWSettings::default());
+        let mut workspace = Workspace::new();
+        let mut gradients = Gradients::new(&parameters);
+        let mut draws = draws("threads", 0);
+        for step in 0..3 {
+            let mut id = || u32::try_from(draws.below(301)).unwrap();
+            let ids: Vec<u32> = (0..BATCH * LENGTH).map(|_| id()).collect();
+            let targets: Vec<u32> = (0..BATCH * LENGTH).map(|_| id()).collect();
+            let negatives: Vec<u32> = (0..50).map(|_| id()).collect();
+            let at: Vec<u32> = (0..BATCH * LENGTH)
+                .map(|row| (row % LENGTH) as u32)
+                .collect();
+            let valid: Vec<bool> = ids.iter().map(|id| id % 7 > 0).collect();
+            let weights = vec![1.0; BATCH * LENGTH];
+            let keys: Vec<u64> = (0..(BATCH * LENGTH) as u64).collect();
+            let context = Context::training(Some(Seed::root(2).index(step)), &keys);
+            let mut tape = Tape::with_workspace(&parameters, context, &mut workspace);
+            let x = tape.embedding_with_positions(items, positions, &ids, &at, 2.0, 0.1, "e");
+            let normed = tape.layer_norm(x, gain, bias, 1e-6);
+            let packed = tape.linear(normed, qkv, None, Activation::None);
+            let settings = Attention {
+                heads: 2,
+                length: LENGTH,
+                mask: Mask::Causal,
+                valid: &valid,
+                dropout: 0.1,
+                name: "a",
+            };
+            let mixed = tape.attention(packed, settings);
+            let x = tape.dropout_add(mixed, Some(x), 0.1, "d");
+            let [wi, wh] = gates;
+            let [bi, bh] = biases;
+            let x = tape.gru(x, LENGTH, wi, wh, bi, bh, &valid);
+            let full = tape.softmax_cross_entropy(x, items, None, &targets, &weights, 1200.0);
+            let negatives = Negatives::Shared(&negatives);
+            let binary = tape
+                .binary_cross_entropy(x, items, None, &targets, negatives, &weights, 1200.0, 1.0);
+            gradients.zero();
+            tape.backward(&[full, binary], &mut gradients);
+            drop(tape);
+            clip_by_norm(&mut gradients, 1.0);
+            optimiser.step(&mut parameters, &gradients, 0.01);
+            for id in parameters.ids() {
+                let name = parameters.name(id);
+                assert!(
+                    gradients.get(id).iter().any(|&g| g != 0.0),
+                    "`{name}` learns nothing"
+                );
+            }
+        }
+        parameters.flat().iter().map(|x| x.to_bits()).collect()
+    })
+}
+
+#[test]
+fn trained_weights_have_the_same_bits_for_any_number_of_threads() {
+    let one = trained(1);
+    assert_eq!(one, trained(2));
+    assert_eq!(one, trained(3));
+    assert_eq!(one, trained(4));
 }
