@@ -17,6 +17,11 @@ build:
 pipeline name *options: build
     @{{ bin }}/touchstone run {{ name }} {{ replace_regex(options, '(^|\s)([a-z-]+)=', '$1--$2=') }}
 
+# Train every model at its published setting and judge it: resumable, at most 150 minutes on two cores.
+anchors *options: build
+    @{{ bin }}/touchstone run anchors {{ replace_regex(options, '(^|\s)([a-z-]+)=', '$1--$2=') }}
+    @cat {{ justfile_directory() }}/artifacts/latest/anchors/report/tables/published.md
+
 # The command itself: `just touchstone why score[random] quick`.
 touchstone *arguments: build
     @{{ bin }}/touchstone "$@"
