@@ -286,12 +286,6 @@ impl<'a> TrainingData<'a> {
         self.samples.weights[sample]
     }
 
-    /// Number of samples that count for anything: those with a weight above 0.
-    pub fn n_weighted(&self) -> u64 {
-        let weighted = self.samples.weights.iter().filter(|weight| **weight > 0.0);
-        weighted.count() as u64
-    }
-
     /// Sequence of a sample.
     pub fn sequence(&self, sample: usize) -> u32 {
         self.samples.sequences[sample]

@@ -271,7 +271,8 @@ impl Recommender for Sasrec {
     const NAME: &'static str = "sasrec";
     const REVISION: u32 = 1;
     const DOC: &'static str = "Self-attention over the events of a user (SASRec).";
-    const PAPER: &'static str = "Kang and `McAuley`, ICDM 2018; losses of Petrov and Macdonald, 2023";
+    const PAPER: &'static str =
+        "Kang and `McAuley`, ICDM 2018; losses of Petrov and Macdonald, 2023";
     const CAPABILITIES: &'static [Capability] = &[Capability::Losses];
     const PARAMETERS: &'static [Parameter] =
         &training::join::<11, 11, 22>(OWN, training::PARAMETERS);
