@@ -51,12 +51,12 @@ fn evaluate(model: &dyn Model, requests: &Requests, n_items: usize, keeps_seen: 
                 let better = scores.iter().filter(|other| **other > score).count();
                 let tied = scores
                     .iter()
-                    .filter(|other| other.total_cmp(&&score).is_eq())
+                    .filter(|other| other.total_cmp(&score).is_eq())
                     .count();
                 let place = better as f64 + (tied - 1) as f64 / 2.0;
                 if place < 10.0 {
                     sums[0] += 1.0;
-                    sums[1] += 1.0 / (place + 2.0).log2();
+                    sums[1] += 1.0 / libm::log2(place + 2.0);
                 }
             }
             sums

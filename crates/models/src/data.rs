@@ -367,11 +367,6 @@ impl<'a> TrainingData<'a> {
         self.samples.history_ends[sample]
     }
 
-    /// Id of a sample.
-    pub fn sample_id(&self, sample: usize) -> u64 {
-        self.samples.sample_ids[sample]
-    }
-
     /// Items of the first `end` events of a sequence; none if it is shorter.
     pub fn events(&self, sequence: u32, end: u32) -> &'a [u32] {
         self.sequences.history(sequence, end).unwrap_or(&[])

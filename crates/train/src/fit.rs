@@ -86,7 +86,7 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     if epochs.is_empty() {
         epochs.push(TrainingEpoch {
             epoch: 0,
-            n_samples: n_weighted(&data),
+            n_samples: data.n_weighted(),
             loss: model.losses().and_then(|losses| mean_loss(losses, &data)),
             validation,
             learning_rate: None,
@@ -96,7 +96,7 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     io.note(&format!(
         "{}: {} samples, loss {}, NDCG@{VALIDATION_CUT} on {} {}",
         entry.name,
-        n_weighted(&data),
+        data.n_weighted(),
         figure(epochs.last().and_then(|epoch| epoch.loss)),
         Part::ValuationFit,
         figure(validation),
@@ -207,12 +207,6 @@ fn predict(
     }
     writer.finish().map_err(Failure::environment)?;
     Ok(validation.value())
-}
-
-/// Samples that count for anything.
-fn n_weighted(data: &TrainingData<'_>) -> u64 {
-    let weighted = (0..data.n_samples()).filter(|sample| data.weight(*sample) > 0.0);
-    weighted.count() as u64
 }
 
 /// Weighted mean loss of the training samples; `None` if all weights are 0.

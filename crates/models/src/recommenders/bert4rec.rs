@@ -10,7 +10,7 @@
 //! A sample of weight 0 is never masked: its event stays visible.
 //!
 //! # Paper
-//! Sun et al., "BERT4Rec: sequential recommendation with bidirectional encoder representations from
+//! Sun et al., "`BERT4Rec`: sequential recommendation with bidirectional encoder representations from
 //! Transformer", CIKM 2019.
 //!
 //! # Departures

@@ -10,10 +10,10 @@
 //! window, so that a window of a sequence and the history of a request look alike.
 //!
 //! # Paper
-//! Kang and McAuley, "Self-attentive sequential recommendation", ICDM 2018. Losses: Petrov and
-//! Macdonald, "gSASRec: reducing overconfidence in sequential recommendation trained with negative
-//! sampling", RecSys 2023 (`gbce`); Klenitskiy and Vasilev, "Turning dross into gold loss: is
-//! BERT4Rec really better than SASRec?", RecSys 2023, for the softmax over all items.
+//! Kang and `McAuley`, "Self-attentive sequential recommendation", ICDM 2018. Losses: Petrov and
+//! Macdonald, "`gSASRec`: reducing overconfidence in sequential recommendation trained with negative
+//! sampling", `RecSys` 2023 (`gbce`); Klenitskiy and Vasilev, "Turning dross into gold loss: is
+//! `BERT4Rec` really better than `SASRec`?", `RecSys` 2023, for the softmax over all items.
 //!
 //! # Departures
 //! The loss is the full softmax by default, with `bce` as in the paper. Keys and values are normed
@@ -271,7 +271,8 @@ impl Recommender for Sasrec {
     const NAME: &'static str = "sasrec";
     const REVISION: u32 = 1;
     const DOC: &'static str = "Self-attention over the events of a user (SASRec).";
-    const PAPER: &'static str = "Kang and McAuley, ICDM 2018; losses of Petrov and Macdonald, 2023";
+    const PAPER: &'static str =
+        "Kang and `McAuley`, ICDM 2018; losses of Petrov and Macdonald, 2023";
     const CAPABILITIES: &'static [Capability] = &[Capability::Losses];
     const PARAMETERS: &'static [Parameter] =
         &training::join::<11, 11, 22>(OWN, training::PARAMETERS);

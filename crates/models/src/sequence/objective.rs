@@ -152,3 +152,60 @@ impl Objective {
         negatives
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::log;
+
+    fn terms(sample_ids: &[u64]) -> Terms {
+        Terms {
+            rows: vec![0; sample_ids.len()],
+            targets: vec![0; sample_ids.len()],
+            weights: vec![1.0; sample_ids.len()],
+            sample_ids: sample_ids.to_vec(),
+        }
+    }
+
+    #[test]
+    fn negatives_belong_to_the_sample_and_the_epoch_whatever_the_batch() {
+        let (samples, sequences) =
+            log(&[(&[0, 1, 1, 1, 1, 1, 2], &[1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0])]);
+        let data = TrainingData::new(&samples, &sequences, 4).unwrap();
+        let epoch = |n| Seed::root(2).index(n);
+        for kind in [ObjectiveKind::Bce, ObjectiveKind::SampledSoftmax] {
+            let objective = Objective::new(kind, 6, 0.5, &data);
+            let both = objective.negatives(&terms(&[8, 9]), epoch(0));
+            let alone = objective.negatives(&terms(&[9]), epoch(0));
+            assert_eq!(both[6..], alone);
+            assert_ne!(alone, objective.negatives(&terms(&[9]), epoch(1)));
+        }
+    }
+
+    #[test]
+    fn popular_items_are_sampled_as_often_as_the_correction_says() {
+        let (samples, sequences) = log(&[(&[0, 1, 1, 1, 1, 1, 2], &[1.0; 7])]);
+        let data = TrainingData::new(&samples, &sequences, 4).unwrap();
+        let objective = Objective::new(ObjectiveKind::SampledSoftmax, 4000, 0.0, &data);
+        // Counts plus one: 2, 6, 2, 1.
+        let shares = [2.0, 6.0, 2.0, 1.0].map(|count| count / 11.0);
+        let negatives = objective.negatives(&terms(&[5]), Seed::root(2));
+        for (item, share) in (0_u32..).zip(shares) {
+            let at = item as usize;
+            assert!((libm::exp(objective.log_q[at]) - share).abs() < 1e-12);
+            let drawn = negatives.iter().filter(|&&other| other == item).count();
+            // Five standard deviations of a share of 4,000 draws are below 0.04.
+            assert!((drawn as f64 / 4000.0 - share).abs() < 0.04);
+        }
+    }
+
+    #[test]
+    fn calibration_goes_from_plain_to_unsampled() {
+        let (samples, sequences) = log(&[(&[0, 1, 2], &[1.0; 3])]);
+        let data = TrainingData::new(&samples, &sequences, 101).unwrap();
+        let beta = |t| Objective::new(ObjectiveKind::Gbce, 10, t, &data).beta;
+        assert!((beta(0.0) - 1.0).abs() < 1e-12);
+        // alpha = 10 / 100.
+        assert!((beta(1.0) - 0.1).abs() < 1e-12);
+    }
+}

@@ -151,7 +151,7 @@ impl<N: Network> Trainer<'_, '_, N> {
         let validation = self.validate(state, run);
         let told = Epoch {
             epoch: state.epoch,
-            n_samples: self.data.n_weighted(),
+            n_samples: self.n_weighted(),
             loss: (state.n_terms > 0).then(|| state.loss / state.n_terms as f64),
             validation,
             learning_rate: Some(self.schedule.rate(state.step.saturating_sub(1))),
@@ -162,6 +162,13 @@ impl<N: Network> Trainer<'_, '_, N> {
         state.batch = 0;
         (state.loss, state.n_terms) = (0.0, 0);
         self.keep(state, run)
+    }
+
+    /// Samples with a history and a weight.
+    fn n_weighted(&self) -> u64 {
+        let terms = self.windows.terms.iter();
+        let weighted = terms.filter(|term| self.data.weight(term.sample as usize) > 0.0);
+        weighted.count() as u64
     }
 
     /// One batch.

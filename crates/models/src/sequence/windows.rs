@@ -143,7 +143,7 @@ mod tests {
             for stride in 1..=length {
                 let span = Span { length, stride };
                 for event in 0..40 {
-                    let first = (0..)
+                    let first = (0..=event)
                         .map(|k| k * stride)
                         .find(|start| event < start + length);
                     assert_eq!(Some(span.start(event)), first);

@@ -120,6 +120,38 @@ fn the_same_seed_gives_the_same_bits_with_any_number_of_threads() {
     }
 }
 
+#[test]
+fn batches_of_many_blocks_give_the_same_bits_with_any_number_of_threads() {
+    let users: Vec<Vec<u32>> = (0..150_u32)
+        .map(|user| {
+            (0..10 + user % 25)
+                .map(|at| (user * 7 + at * at) % 64)
+                .collect()
+        })
+        .collect();
+    let weights = vec![1.0; 40];
+    let logs: Vec<(&[u32], &[f64])> = users
+        .iter()
+        .map(|items| (items.as_slice(), &weights[..items.len()]))
+        .collect();
+    let data = log(&logs);
+    let more = json!({
+        "dimensions": 24, "length": 30, "stride": 30, "batch": 1500, "epochs": 1,
+    });
+    for entry in entries() {
+        let on = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build().unwrap().install(|| {
+                let model = fit(entry, &data, &more, &mut Recorder::default()).unwrap();
+                bytes(model.as_ref())
+            })
+        };
+        let one = on(1);
+        assert!(one == on(2), "{}", entry.name);
+        assert!(one == on(4), "{}", entry.name);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(6))]
     #[test]
@@ -145,6 +177,28 @@ proptest! {
             prop_assert!(bytes(expected.as_ref()) == bytes(resumed.as_ref()), "{}", entry.name);
             prop_assert_eq!(&whole.epochs, &second.epochs);
         }
+    }
+}
+
+#[test]
+fn a_state_of_another_network_is_refused() {
+    let data = sequences(|_| 1.0);
+    let mut other = Recorder::default();
+    let entry = crate::entry("sasrec").unwrap();
+    fit(entry, &data, &json!({ "dimensions": 4 }), &mut other).unwrap();
+    let foreign = other.kept.unwrap();
+    let empty = Checkpoint {
+        step: 1,
+        epoch: 0,
+        tensors: crate::Tensors::new(),
+    };
+    for kept in [foreign, empty] {
+        let mut observer = Recorder {
+            kept: Some(kept),
+            ..Recorder::default()
+        };
+        let refused = fit(entry, &data, &json!({}), &mut observer);
+        assert!(matches!(refused, Err(FitError::Checkpoint(_))));
     }
 }
 
