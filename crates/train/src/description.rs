@@ -20,7 +20,12 @@ const fn field(
 }
 
 fn config() -> Vec<Field> {
-    use FieldKind::{Integer, Mapping, Named, Number, String};
+    [fitting(), tuning(), acting(), other_modes()].concat()
+}
+
+/// What is fitted, and what it ranks.
+fn fitting() -> Vec<Field> {
+    use FieldKind::{Integer, Named, String};
     vec![
         field(
             "mode",
@@ -34,6 +39,31 @@ fn config() -> Vec<Field> {
             Some("null"),
             "the model to fit; left out in the other modes",
         ),
+        field(
+            "seen",
+            String,
+            Some("keep"),
+            "`keep`: items of the history are candidates; `exclude`: neither candidates nor relevant",
+        ),
+        field(
+            "top",
+            Integer,
+            Some("20"),
+            "length of the lists of best items",
+        ),
+        field(
+            "seed",
+            Integer,
+            Some("0"),
+            "seed of the model's chance; also decides between equal scores when samples are dropped",
+        ),
+    ]
+}
+
+/// How a setting is chosen.
+fn tuning() -> Vec<Field> {
+    use FieldKind::{Integer, Mapping};
+    vec![
         field(
             "tune.grid",
             Mapping,
@@ -58,18 +88,13 @@ fn config() -> Vec<Field> {
             Some("0"),
             "folds of the training sequences to judge by; 0: judge on `valuation.fit`",
         ),
-        field(
-            "seen",
-            String,
-            Some("keep"),
-            "`keep`: items of the history are candidates; `exclude`: neither candidates nor relevant",
-        ),
-        field(
-            "top",
-            Integer,
-            Some("20"),
-            "length of the lists of best items",
-        ),
+    ]
+}
+
+/// What changes in the training samples.
+fn acting() -> Vec<Field> {
+    use FieldKind::{Number, String};
+    vec![
         field(
             "act.drop_lowest",
             Number,
@@ -88,6 +113,13 @@ fn config() -> Vec<Field> {
             Some("drop"),
             "what removal means; `drop`: the samples are gone; `mask`: weight 0, same batches and steps as the model that is wired; their events stay in other histories in both",
         ),
+    ]
+}
+
+/// What the modes beside `fit` look at.
+fn other_modes() -> Vec<Field> {
+    use FieldKind::{Integer, Number};
+    vec![
         field(
             "replicas",
             Integer,
@@ -123,12 +155,6 @@ fn config() -> Vec<Field> {
             Integer,
             Some("100"),
             "mode `serve`: single requests before the clock starts",
-        ),
-        field(
-            "seed",
-            Integer,
-            Some("0"),
-            "seed of the model's chance; also decides between equal scores when samples are dropped",
         ),
     ]
 }

@@ -71,31 +71,31 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
         })
         .collect();
 
+    let trained = Trained {
+        config,
+        io,
+        entry,
+        parameters: &parameters,
+        catalogue: &catalogue,
+        sequences: &sequences,
+        samples: &samples,
+        requests: &requests,
+        items: items.as_deref(),
+    };
     let mut writer =
         RowWriter::<Response>::create(&io.output("responses")?).map_err(Failure::environment)?;
     let mut progress = io.progress("retraining", jobs.len() as u64);
     for job in &jobs {
         let waiting = io.resume().map(|directory| directory.join(job.file()));
-        let answers = match waiting.as_deref().filter(|path| path.exists()) {
-            Some(path) => read(path, requests.len()).map_err(Failure::environment)?,
-            None => {
-                let trained = Trained {
-                    config,
-                    io,
-                    entry,
-                    parameters: &parameters,
-                    catalogue: &catalogue,
-                    sequences: &sequences,
-                    samples: &samples,
-                    requests: &requests,
-                    items: items.as_deref(),
-                };
-                let answers = trained.answers(job)?;
-                if let Some(path) = &waiting {
-                    keep(path, &answers).map_err(Failure::environment)?;
-                }
-                answers
+        let finished = waiting.as_deref().filter(|path| path.exists());
+        let answers = if let Some(path) = finished {
+            read(path, requests.len()).map_err(Failure::environment)?
+        } else {
+            let answers = trained.answers(job)?;
+            if let Some(path) = &waiting {
+                keep(path, &answers).map_err(Failure::environment)?;
             }
+            answers
         };
         for (at, request) in requests.iter().enumerate() {
             let loss = answers.losses[at];
@@ -115,8 +115,11 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Samples that each subset leaves out, in the order of the subsets.
-fn read_subsets(io: &Io, samples: &Samples) -> Result<Vec<(Option<u32>, Vec<u64>)>, Failure> {
+/// Number of a subset, and the samples it leaves out; no number: nothing is left out.
+type Subset = (Option<u32>, Vec<u64>);
+
+/// What each subset leaves out, in the order of the subsets.
+fn read_subsets(io: &Io, samples: &Samples) -> Result<Vec<Subset>, Failure> {
     let Some(directory) = io.optional("subsets") else {
         return Ok(Vec::new());
     };

@@ -131,13 +131,12 @@ pub(crate) fn choose(
                 settings[setting]
             ));
             let key = (number, setting);
-            let (validation, problem) = match remembered.find(key) {
-                Some(known) => known,
-                None => {
-                    let tried = bench.try_setting(&settings[setting], share, tune.folds)?;
-                    remembered.keep(key, &tried)?;
-                    tried
-                }
+            let (validation, problem) = if let Some(known) = remembered.find(key) {
+                known
+            } else {
+                let tried = bench.try_setting(&settings[setting], share, tune.folds)?;
+                remembered.keep(key, &tried)?;
+                tried
             };
             judged.push((validation, setting));
             trials.push(Trial {
