@@ -49,6 +49,25 @@ pub struct Plant {
     pub event_noise: EventNoise,
 }
 
+/// Subsets of the training samples to retrain on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Subsets {
+    /// Number of subsets.
+    pub count: u32,
+    /// Share of the training samples that each keeps.
+    pub keep: f64,
+}
+
+impl Default for Subsets {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            keep: 0.5,
+        }
+    }
+}
+
 /// The configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -61,9 +80,11 @@ pub struct Config {
     pub instants: Option<Instants>,
     /// Planted noise.
     pub plant: Plant,
+    /// Subsets to retrain on, for mode `respond` of `train`.
+    pub subsets: Subsets,
     /// Events that count as relevant in requests; empty for all.
     pub request_events: Vec<Event>,
-    /// Seed of lots, halves and noise.
+    /// Seed of lots, halves, noise and subsets.
     pub seed: u64,
 }
 
@@ -74,6 +95,7 @@ impl Default for Config {
             parts: [0.8, 0.1, 0.1],
             instants: None,
             plant: Plant::default(),
+            subsets: Subsets::default(),
             request_events: Vec::new(),
             seed: 0,
         }
@@ -114,6 +136,12 @@ pub(crate) fn fields() -> Vec<Field> {
             "noise planted in the training part, as rates of its events",
         ),
         field(
+            "subsets",
+            FieldKind::Mapping,
+            "{ count: 0, keep: 0.5 }",
+            "so many random subsets that keep this share of the training samples, to retrain on",
+        ),
+        field(
             "request_events",
             FieldKind::List,
             "[]",
@@ -123,7 +151,7 @@ pub(crate) fn fields() -> Vec<Field> {
             "seed",
             FieldKind::Integer,
             "0",
-            "seed of lots, halves and noise",
+            "seed of lots, halves, noise and subsets",
         ),
     ]
 }
@@ -152,6 +180,12 @@ impl Config {
                     instants.valuation, instants.test
                 )));
             }
+        }
+        if !(self.subsets.keep > 0.0 && self.subsets.keep < 1.0) {
+            return Err(wrong(format!(
+                "`subsets.keep` must be above 0 and below 1, not {}",
+                self.subsets.keep
+            )));
         }
         let noise = self.plant.event_noise;
         for (name, rate) in [

@@ -13,6 +13,7 @@ mod plant;
 mod profile;
 mod requests;
 mod sequences;
+mod subsets;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +21,7 @@ use std::path::Path;
 use stage::{Description, Failure, Input, Io, Offers, Output, PROTOCOL, Seed, Stage};
 use tables::{Instant, Item, Part, Planted, RowWriter, Score, SequenceEvent, Suspect};
 
-pub use config::{Config, EventNoise, Instants, Plant, Scheme};
+pub use config::{Config, EventNoise, Instants, Plant, Scheme, Subsets};
 
 use catalogue::Numbers;
 use features::Features;
@@ -62,6 +63,10 @@ impl Stage for Split {
                 Output::new(
                     "oracle",
                     "scores that know the planted samples; for `train` alone",
+                ),
+                Output::new(
+                    "subsets",
+                    "what random subsets of the training samples leave out",
                 ),
                 Output::new("profile", "figures that describe the split"),
             ],
@@ -125,7 +130,13 @@ impl Stage for Split {
             requests::samples(&sequences, log.has_instants, &replaced),
         )?;
         write(&io.output("requests")?, requests)?;
-        write(&io.output("oracle")?, oracle(&sequences, &planted))?;
+        let ids = training_ids(&sequences);
+        let seed = Seed::root(config.seed).child("subsets");
+        write(
+            &io.output("subsets")?,
+            subsets::draw(&ids, config.subsets, seed),
+        )?;
+        write(&io.output("oracle")?, oracle(ids, &planted))?;
         write(&io.output("planted")?, planted)?;
         write(&io.output("profile")?, profile)
     }
@@ -158,17 +169,19 @@ fn rows(sequences: &Sequences, has_instants: bool) -> impl Iterator<Item = Seque
     })
 }
 
-/// Scores that know the truth: planted -1, others 0; sorted by sample id, as `planted` is.
-fn oracle<'a>(
-    sequences: &Sequences,
-    planted: &'a [Planted],
-) -> impl Iterator<Item = Score> + use<'a> {
+/// Identities of the training samples, sorted.
+fn training_ids(sequences: &Sequences) -> Vec<u64> {
     let events = sequences.sample_id.iter().zip(&sequences.part);
     let mut ids: Vec<u64> = events
         .filter(|(_, part)| **part == Part::Training)
         .map(|(id, _)| *id)
         .collect();
     ids.sort_unstable();
+    ids
+}
+
+/// Scores that know the truth: planted -1, others 0; both sorted by sample id.
+fn oracle(ids: Vec<u64>, planted: &[Planted]) -> impl Iterator<Item = Score> + use<'_> {
     let mut planted = planted.iter().peekable();
     ids.into_iter().map(move |sample_id| {
         let is_planted = planted.next_if(|row| row.sample_id == sample_id).is_some();

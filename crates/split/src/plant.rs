@@ -47,11 +47,11 @@ const BOT: &str = "event_noise.bot";
 const BOT_ITEMS: usize = 10;
 
 /// A share of a number, rounded to the nearest whole.
-fn share(rate: f64, n: usize) -> usize {
+pub(crate) fn share(rate: f64, n: usize) -> usize {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a rate in [0, 1) of a length"
+        reason = "a rate in [0, 1] of a length"
     )]
     let share = (rate * n as f64).round() as usize;
     share

@@ -185,6 +185,7 @@ fn wrong_configurations_say_what_is_wrong() {
         ("parts: [0.8, 0.1, 0.2]", "sum to 1"),
         ("plant: { label_noise: 1.5 }", "plant.label_noise"),
         ("plant: { label_nois: 0.5 }", "label_nois"),
+        ("subsets: { count: 3, keep: 1 }", "subsets.keep"),
         ("scheme: tempral", "did you mean `temporal`"),
         (
             "scheme: random\ninstants: { valuation: '2020-01-01T00:00:00Z', test: '2020-01-02T00:00:00Z' }",

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tables::{
     CleanEvent, INSERTED_FILE, Instant, Part, Planted, Request, Sample, SampleId, Score,
-    SequenceEvent, VocabularyEntry,
+    SequenceEvent, SubsetMember, VocabularyEntry,
 };
 
 use crate::fixture::{DAY, event, run, try_run};
@@ -343,5 +343,44 @@ fn noise_that_cannot_be_planted_is_refused() {
     assert!(
         text.contains("4 samples") && text.contains("only 0 can"),
         "{text}"
+    );
+}
+
+#[test]
+fn subsets_leave_out_exactly_their_share_each_by_its_own_draw() {
+    let outcome = run(log(600), "seed: 5\nsubsets: { count: 40, keep: 0.7 }\n");
+    let samples: BTreeSet<u64> = outcome
+        .rows::<Sample>("samples")
+        .iter()
+        .map(|sample| sample.sample_id)
+        .collect();
+    let rows = outcome.rows::<SubsetMember>("subsets");
+    assert!(rows.is_sorted_by_key(|row| (row.subset, row.left_out)));
+    let mut subsets: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
+    let mut times: BTreeMap<u64, usize> = samples.iter().map(|id| (*id, 0)).collect();
+    for row in &rows {
+        assert!(subsets.entry(row.subset).or_default().insert(row.left_out));
+        *times.get_mut(&row.left_out).unwrap() += 1;
+    }
+    assert_eq!(subsets.len(), 40);
+    assert!(
+        subsets
+            .values()
+            .all(|left_out| is_share(left_out.len(), 0.3, samples.len()))
+    );
+    let different: BTreeSet<&BTreeSet<u64>> = subsets.values().collect();
+    assert_eq!(different.len(), 40);
+    // 40 draws at 0.3: mean 12, standard deviation 2.9; five of them on either side.
+    assert!(times.values().all(|times| *times <= 26));
+
+    // More subsets do not change the first ones, and another seed changes all.
+    let more = run(log(600), "seed: 5\nsubsets: { count: 41, keep: 0.7 }\n");
+    assert_eq!(more.rows::<SubsetMember>("subsets")[..rows.len()], rows);
+    let other = run(log(600), "seed: 6\nsubsets: { count: 40, keep: 0.7 }\n");
+    assert_ne!(other.rows::<SubsetMember>("subsets"), rows);
+    assert!(
+        run(log(600), "seed: 5\n")
+            .rows::<SubsetMember>("subsets")
+            .is_empty()
     );
 }
