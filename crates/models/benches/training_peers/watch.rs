@@ -1,0 +1,107 @@
+//! Clocks, memory, and an observer that notes both.
+
+use std::time::Instant;
+
+use models::{Epoch, Model, Observer};
+use serde_json::{Value, json};
+
+use crate::log::Log;
+use crate::ranking;
+
+/// A reading of the clock that counts CPU time of all threads of this process.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock(f64);
+
+impl Clock {
+    pub(crate) fn now() -> Self {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Self(now.tv_sec as f64 * 1e3 + now.tv_nsec as f64 * 1e-6)
+    }
+
+    /// CPU milliseconds since.
+    pub(crate) fn elapsed(self) -> f64 {
+        Self::now().0 - self.0
+    }
+}
+
+fn status(field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with(field))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Resident memory, if the system tells.
+pub(crate) fn resident_kib() -> Option<u64> {
+    status("VmRSS:")
+}
+
+/// The most that was ever resident (what `ru_maxrss` says), if the system tells.
+pub(crate) fn peak_kib() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// Notes what each step and epoch took.
+pub(crate) struct Watch<'a> {
+    log: &'a Log,
+    started: Instant,
+    clock: Clock,
+    /// Milliseconds of each step; the first includes what comes before it.
+    pub(crate) wall_ms: Vec<f64>,
+    pub(crate) cpu_ms: Vec<f64>,
+    /// Seconds spent on validation, which are none of training.
+    pub(crate) validating: f64,
+    pub(crate) validating_cpu: f64,
+    /// Training seconds until the end of each epoch, and NDCG@10 there.
+    pub(crate) epochs: Vec<Value>,
+    begin: Instant,
+    begin_cpu: Clock,
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) fn new(log: &'a Log) -> Self {
+        Self {
+            log,
+            started: Instant::now(),
+            clock: Clock::now(),
+            wall_ms: Vec::new(),
+            cpu_ms: Vec::new(),
+            validating: 0.0,
+            validating_cpu: 0.0,
+            epochs: Vec::new(),
+            begin: Instant::now(),
+            begin_cpu: Clock::now(),
+        }
+    }
+}
+
+impl Observer for Watch<'_> {
+    fn epoch(&mut self, epoch: &Epoch) {
+        self.epochs.push(json!({
+            "seconds": self.begin.elapsed().as_secs_f64() - self.validating,
+            "cpu_seconds": self.begin_cpu.elapsed() * 1e-3 - self.validating_cpu,
+            "loss": epoch.loss,
+            "ndcg": epoch.validation,
+        }));
+    }
+
+    fn progress(&mut self, what: &str, _done: u64, _total: u64) {
+        if what == "training" {
+            self.wall_ms
+                .push(self.started.elapsed().as_secs_f64() * 1e3);
+            self.cpu_ms.push(self.clock.elapsed());
+            (self.started, self.clock) = (Instant::now(), Clock::now());
+        }
+    }
+
+    fn validate(&mut self, model: &dyn Model) -> Option<f64> {
+        if self.log.validation.is_empty() {
+            return None;
+        }
+        let (started, clock) = (Instant::now(), Clock::now());
+        let [_, ndcg] = ranking::mean(model, &self.log.validation, self.log.n_items);
+        self.validating += started.elapsed().as_secs_f64();
+        self.validating_cpu += clock.elapsed() * 1e-3;
+        (self.started, self.clock) = (Instant::now(), Clock::now());
+        Some(ndcg)
+    }
+}
