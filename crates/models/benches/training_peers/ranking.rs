@@ -49,11 +49,11 @@ fn one(history: &[u32], relevant: usize, scores: &mut [f64]) -> [f64; 2] {
     let better = scores.iter().filter(|other| **other > score).count();
     let tied = scores
         .iter()
-        .filter(|other| other.total_cmp(&&score).is_eq())
+        .filter(|other| other.total_cmp(&score).is_eq())
         .count();
     let place = better as f64 + (tied.max(1) - 1) as f64 / 2.0;
     if place < 10.0 {
-        [1.0, 1.0 / (place + 2.0).log2()]
+        [1.0, 1.0 / libm::log2(place + 2.0)]
     } else {
         [0.0; 2]
     }
