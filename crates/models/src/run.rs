@@ -56,7 +56,8 @@ pub struct Checkpoint {
 
 /// Watches a training run. Every method does nothing by default.
 pub trait Observer {
-    /// An epoch is over.
+    /// An epoch is over. Told once: a resumed run does not repeat the epochs that were over when
+    /// its state was kept.
     fn epoch(&mut self, _epoch: &Epoch) {}
 
     /// `done` of `total` units of `what` are done.
@@ -68,7 +69,7 @@ pub trait Observer {
         None
     }
 
-    /// Keeps a state to resume from.
+    /// Keeps a state to resume from, and beside it the epochs that were told until now.
     ///
     /// # Errors
     /// If it cannot be kept.

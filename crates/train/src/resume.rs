@@ -1,9 +1,11 @@
 //! What a killed training goes on from: the last state that the model handed over, and the epochs
 //! that were told until then.
 //!
-//! Two files for each state, named by its step: `epochs-N.safetensors` first, then
-//! `checkpoint-N.safetensors`, each written beside its name and renamed. A state is there if the
-//! second is; whatever a kill leaves behind is an older state or rubbish that the next one removes.
+//! Two files for each state: `epochs-S-E.safetensors` first, then `checkpoint-S-E.safetensors`, where
+//! S is its step and E the number of epochs that were told; each is written beside its name and
+//! renamed. The last step of an epoch and the end of the epoch are two states: without E the epochs
+//! of one could stand beside the weights of the other. A state is there if the second file is;
+//! whatever a kill leaves behind is an older state or rubbish that the next one removes.
 
 use std::fs;
 use std::io;
@@ -38,17 +40,22 @@ pub(crate) fn tensor_error(path: &Path) -> impl FnOnce(TensorError) -> ResumeErr
     move |source| ResumeError::Tensor { path, source }
 }
 
+/// File of a state: its step and the number of epochs that were told.
+fn path(directory: &Path, kind: &str, (step, n_epochs): (u64, usize)) -> PathBuf {
+    directory.join(format!("{kind}{step}-{n_epochs}{SUFFIX}"))
+}
+
 /// Keeps a state; older ones are removed once it is there.
 pub(crate) fn keep(
     directory: &Path,
     checkpoint: &Checkpoint,
     epochs: &[TrainingEpoch],
 ) -> Result<(), ResumeError> {
-    let step = checkpoint.step;
-    let epochs_path = directory.join(format!("{EPOCHS}{step}{SUFFIX}"));
+    let state = (checkpoint.step, epochs.len());
+    let epochs_path = path(directory, EPOCHS, state);
     let table = to_tensors(checkpoint, epochs).map_err(tensor_error(&epochs_path))?;
     write(&epochs_path, &table)?;
-    let path = directory.join(format!("{CHECKPOINT}{step}{SUFFIX}"));
+    let path = path(directory, CHECKPOINT, state);
     write(&path, &checkpoint.tensors)?;
     for other in list(directory)? {
         let name = other.file_name().and_then(|name| name.to_str());
@@ -65,20 +72,22 @@ pub(crate) fn keep(
 pub(crate) fn last(
     directory: &Path,
 ) -> Result<Option<(Checkpoint, Vec<TrainingEpoch>)>, ResumeError> {
-    let steps = list(directory)?.into_iter().filter_map(|path| {
+    let states = list(directory)?.into_iter().filter_map(|path| {
         let name = path.file_name()?.to_str()?;
-        let step = name.strip_prefix(CHECKPOINT)?.strip_suffix(SUFFIX)?;
-        step.parse::<u64>().ok()
+        let name = name.strip_prefix(CHECKPOINT)?.strip_suffix(SUFFIX)?;
+        let (step, n_epochs) = name.split_once('-')?;
+        Some((step.parse().ok()?, n_epochs.parse().ok()?))
     });
-    let Some(step) = steps.max() else {
+    let Some(state) = states.max() else {
         return Ok(None);
     };
-    let path = directory.join(format!("{EPOCHS}{step}{SUFFIX}"));
-    let table = Tensors::load(&path).map_err(tensor_error(&path))?;
-    let damaged = || ResumeError::Damaged { path: path.clone() };
+    let (step, _) = state;
+    let file = path(directory, EPOCHS, state);
+    let table = Tensors::load(&file).map_err(tensor_error(&file))?;
+    let damaged = || ResumeError::Damaged { path: file.clone() };
     let (epoch, epochs) = from_tensors(&table).ok_or_else(damaged)?;
-    let path = directory.join(format!("{CHECKPOINT}{step}{SUFFIX}"));
-    let tensors = Tensors::load(&path).map_err(tensor_error(&path))?;
+    let file = path(directory, CHECKPOINT, state);
+    let tensors = Tensors::load(&file).map_err(tensor_error(&file))?;
     let checkpoint = Checkpoint {
         step,
         epoch,
@@ -190,6 +199,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(last(folder.path()).unwrap().is_none());
         keep(folder.path(), &checkpoint(9), &epochs(2)).unwrap();
+        keep(folder.path(), &checkpoint(10), &epochs(2)).unwrap();
         keep(folder.path(), &checkpoint(10), &epochs(3)).unwrap();
         let (found, rows) = last(folder.path()).unwrap().unwrap();
         assert_eq!((found.step, found.epoch), (10, 3));
@@ -202,8 +212,8 @@ mod tests {
     fn a_kill_between_two_files_leaves_the_state_before() {
         let folder = tempfile::tempdir().unwrap();
         keep(folder.path(), &checkpoint(9), &epochs(2)).unwrap();
-        fs::write(folder.path().join("epochs-12.safetensors"), b"half").unwrap();
-        fs::write(folder.path().join("checkpoint-12.unfinished"), b"half").unwrap();
+        fs::write(folder.path().join("epochs-12-3.safetensors"), b"half").unwrap();
+        fs::write(folder.path().join("checkpoint-12-3.unfinished"), b"half").unwrap();
         assert_eq!(last(folder.path()).unwrap().unwrap().0.step, 9);
         keep(folder.path(), &checkpoint(12), &epochs(2)).unwrap();
         assert_eq!(last(folder.path()).unwrap().unwrap().0.step, 12);

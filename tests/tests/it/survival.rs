@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use e2e::{Pipeline, retail};
+use tables::TrainingEpoch;
 
 use crate::rerun::SMALL;
 
@@ -92,6 +93,76 @@ fn a_killed_runner_leaves_a_store_that_needs_no_help() {
     let left = fs::read_dir(pipeline.folder().join("artifacts/attempts")).unwrap();
     assert_eq!(left.count(), 0, "nothing of the killed ones is left");
     assert!(pipeline.store().quarantined().unwrap().is_empty());
+}
+
+/// Last step of a training that was kept in a store, if any.
+fn last_kept_step(pipeline: &Pipeline) -> Option<u64> {
+    let nodes = fs::read_dir(pipeline.folder().join("artifacts/resume")).ok()?;
+    let files = nodes
+        .flatten()
+        .filter_map(|node| fs::read_dir(node.path()).ok())
+        .flat_map(Iterator::flatten);
+    files
+        .filter_map(|file| {
+            let name = file.file_name().into_string().ok()?;
+            let step = name
+                .strip_prefix("checkpoint-")?
+                .strip_suffix(".safetensors")?;
+            step.split_once('-')?.0.parse().ok()
+        })
+        .max()
+}
+
+#[test]
+fn a_training_killed_at_any_step_ends_with_the_bytes_of_an_uninterrupted_one() {
+    const TRAINED: &str = "\
+pipeline: trained
+seed: 20
+nodes:
+  raw: { stage: ingest, with: { dataset: online_retail, file: retail.csv } }
+  clean: { stage: preprocess, in: { interactions: raw.interactions, items: raw.items }, with: { k_core: { kind: none } } }
+  split: { stage: split, in: { events: clean.events, items: clean.items } }
+  model:
+    stage: train
+    in: { samples: split.samples, sequences: split.sequences, requests: split.requests, catalogue: split.catalogue, item_features: split.item_features }
+    with: { model: { name: sasrec, dimensions: 16, length: 12, stride: 6, batch: 96, epochs: 60, patience: 0, checkpoint_steps: 3 } }
+";
+    let trained = || {
+        Pipeline::new()
+            .yaml(TRAINED)
+            .raw("retail.csv", retail::log())
+    };
+    let whole = trained();
+    whole.run().success();
+
+    let pipeline = trained();
+    let mut killed_at = Vec::new();
+    for round in 0..6_u64 {
+        let mut child = pipeline
+            .folder()
+            .command("touchstone", &["run", "pipeline.yaml"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Once it has gone beyond the last kill: somewhere within the next steps.
+        let before = killed_at.last().copied();
+        while child.try_wait().unwrap().is_none() && last_kept_step(&pipeline) <= before {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(round * 7 % 11));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        killed_at.extend(last_kept_step(&pipeline));
+    }
+    assert!(killed_at.len() >= 3, "it was too fast: {killed_at:?}");
+    pipeline.run().success().executed(&["train"]);
+    let epochs = |pipeline: &Pipeline| -> Vec<TrainingEpoch> {
+        tables::read_all(&pipeline.only("train", "training")).unwrap()
+    };
+    assert_eq!(epochs(&pipeline), epochs(&whole), "killed at {killed_at:?}");
+    assert_eq!(pipeline.artifacts(), whole.artifacts());
+    assert_eq!(last_kept_step(&pipeline), None, "nothing is kept of it");
 }
 
 #[test]

@@ -3,13 +3,10 @@
 use tensors::{AdamW, Parameters, TensorError, Tensors};
 
 use crate::recommender::FitError;
-use crate::run::{Checkpoint, Epoch};
+use crate::run::Checkpoint;
 
 const COUNTERS: &str = "counters";
 const FIGURES: &str = "figures";
-const EPOCHS: &str = "epochs";
-/// Numbers of a row of [`EPOCHS`].
-const EPOCH_COLUMNS: usize = 6;
 
 /// The weights that validated best.
 #[derive(Clone, Debug)]
@@ -36,8 +33,6 @@ pub(super) struct State {
     pub(super) best: Option<Best>,
     /// Validations since the best one.
     pub(super) since_best: u32,
-    /// What was told of the epochs.
-    pub(super) epochs: Vec<Epoch>,
 }
 
 impl State {
@@ -52,7 +47,6 @@ impl State {
             n_terms: 0,
             best: None,
             since_best: 0,
-            epochs: Vec::new(),
         }
     }
 
@@ -80,8 +74,6 @@ impl State {
         ];
         tensors.insert_u64(COUNTERS, &[counters.len()], counters)?;
         tensors.insert_f64(FIGURES, &[figures.len()], figures)?;
-        let epochs: Vec<f64> = self.epochs.iter().flat_map(numbers).collect();
-        tensors.insert_f64(EPOCHS, &[self.epochs.len(), EPOCH_COLUMNS], epochs)?;
         Ok(Checkpoint {
             step: self.step,
             epoch: self.epoch,
@@ -108,13 +100,6 @@ impl State {
         (self.loss, self.n_terms) = (loss, n_terms);
         self.epoch = narrow(epoch)?;
         self.since_best = narrow(since_best)?;
-        self.epochs = tensors
-            .f64(EPOCHS)
-            .map_err(unusable)?
-            .chunks_exact(EPOCH_COLUMNS)
-            .zip(0..)
-            .map(|(row, epoch)| epoch_of(epoch, row))
-            .collect();
         Ok(())
     }
 
@@ -139,34 +124,6 @@ impl State {
             });
         }
         Ok(())
-    }
-}
-
-/// A number that is a count: below 2^53, so it is exact.
-fn numbers(epoch: &Epoch) -> [f64; EPOCH_COLUMNS] {
-    [
-        epoch.n_samples as f64,
-        f64::from(u8::from(epoch.loss.is_some())),
-        epoch.loss.unwrap_or(0.0),
-        f64::from(u8::from(epoch.validation.is_some())),
-        epoch.validation.unwrap_or(0.0),
-        epoch.learning_rate.unwrap_or(0.0),
-    ]
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a count that `numbers` wrote"
-)]
-fn epoch_of(epoch: u32, row: &[f64]) -> Epoch {
-    let option = |at: usize| (row[at] > 0.5).then_some(row[at + 1]);
-    Epoch {
-        epoch,
-        n_samples: row[0] as u64,
-        loss: option(1),
-        validation: option(3),
-        learning_rate: Some(row[5]),
     }
 }
 

@@ -78,9 +78,6 @@ pub(crate) fn train<N: Network>(
     let mut state = State::new(parameters, optimiser);
     if let Some(kept) = run.observer.resume()? {
         state.resume(&kept.tensors)?;
-        for epoch in &state.epochs {
-            run.observer.epoch(epoch);
-        }
     }
     while !trainer.is_over(&state) {
         trainer.epoch(&mut state, &mut scratch, run)?;
@@ -149,15 +146,13 @@ impl<N: Network> Trainer<'_, '_, N> {
             }
         }
         let validation = self.validate(state, run);
-        let told = Epoch {
+        run.observer.epoch(&Epoch {
             epoch: state.epoch,
             n_samples: self.n_weighted(),
             loss: (state.n_terms > 0).then(|| state.loss / state.n_terms as f64),
             validation,
             learning_rate: Some(self.schedule.rate(state.step.saturating_sub(1))),
-        };
-        run.observer.epoch(&told);
-        state.epochs.push(told);
+        });
         state.epoch += 1;
         state.batch = 0;
         (state.loss, state.n_terms) = (0.0, 0);

@@ -168,8 +168,10 @@ proptest! {
                 ..Recorder::default()
             };
             prop_assert!(fit(entry, &data, &more, &mut first).is_err());
+            // The observer keeps what it was told until then.
             let mut second = Recorder {
                 figures: figures.clone(),
+                epochs: first.epochs,
                 kept: first.kept,
                 ..Recorder::default()
             };
