@@ -139,9 +139,9 @@ fn strip(html: &mut Html, evidence: &Evidence) {
     let detectors = view::detectors(evidence);
     let best = detectors.first();
     let arms = view::arms(evidence);
-    let (model, arms): (&str, &[Arm<'_>]) = best
-        .and_then(|best| arms_of_interest(&arms, best))
-        .or_else(|| arms.first())
+    // The best ranker, as in the sentences above.
+    let (model, arms): (&str, &[Arm<'_>]) = arms
+        .first()
         .map_or(("", &[]), |(model, arms)| (model, arms.as_slice()));
     if best.is_none() && arms.is_empty() {
         return;
@@ -171,22 +171,6 @@ fn strip(html: &mut Html, evidence: &Evidence) {
         }
         cost_figure(html, best);
     });
-}
-
-/// The arms of the model that the best detector speaks of, else of the best model that was trained
-/// again after acting on its scores.
-fn arms_of_interest<'a, 'b>(
-    arms: &'b [(&'a str, Vec<Arm<'a>>)],
-    best: &Detector<'_>,
-) -> Option<&'b (&'a str, Vec<Arm<'a>>)> {
-    let has_method = |(_, arms): &&(&str, Vec<Arm<'_>>)| {
-        arms.iter()
-            .any(|arm| arm.change.method.as_deref() == Some(best.method()))
-    };
-    arms.iter()
-        .filter(has_method)
-        .find(|(model, _)| best.auroc.model.as_deref() == Some(*model))
-        .or_else(|| arms.iter().find(has_method))
 }
 
 fn hero(html: &mut Html, value: &str, label: &str, detail: &str, title: &str) {
