@@ -21,6 +21,7 @@ pipeline name *options: build
 anchors *options: build
     @{{ bin }}/touchstone run anchors {{ replace_regex(options, '(^|\s)([a-z-]+)=', '$1--$2=') }}
     @cat {{ justfile_directory() }}/artifacts/latest/anchors/report/tables/published.md
+    @! grep -q FAIL {{ justfile_directory() }}/artifacts/latest/anchors/report/tables/published.csv
 
 # The command itself: `just touchstone why score[random] quick`.
 touchstone *arguments: build

@@ -54,7 +54,7 @@ fn evaluate(model: &dyn Model, requests: &Requests, n_items: usize, keeps_seen: 
                     .filter(|other| other.total_cmp(&score).is_eq())
                     .count();
                 let place = better as f64 + (tied - 1) as f64 / 2.0;
-                if place < 10.0 {
+                if place <= 9.0 {
                     sums[0] += 1.0;
                     sums[1] += 1.0 / libm::log2(place + 2.0);
                 }

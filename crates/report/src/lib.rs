@@ -50,6 +50,9 @@ pub struct Published {
     pub model: String,
     /// Metric with its cut-off, such as `ndcg@10`.
     pub metric: String,
+    /// Which items were ranked.
+    #[serde(default)]
+    pub candidates: Candidates,
     /// The figure.
     pub value: f64,
     /// Lowest figure of ours that is accepted.
@@ -61,6 +64,28 @@ pub struct Published {
     /// Where it was published.
     #[serde(default)]
     pub source: String,
+}
+
+/// Which items a published figure ranks. Both are in the predictions of one model that was trained
+/// with `seen: keep`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Candidates {
+    /// All that `train` was told to rank.
+    #[default]
+    All,
+    /// Those outside the history of the request.
+    New,
+}
+
+impl Candidates {
+    /// The segment of `metrics` in which its figures stand.
+    pub(crate) const fn segment(self) -> &'static str {
+        match self {
+            Self::All => view::ALL,
+            Self::New => view::NEW,
+        }
+    }
 }
 
 fn default_title() -> String {
@@ -150,7 +175,8 @@ impl Stage for Report {
                     kind: FieldKind::List,
                     default: Some("[]"),
                     doc: "Figures of others to stand beside: `model`, `metric` such as `ndcg@10`, `value`, \
-                          and where not to four decimals `low` and `high`; `source`.",
+                          where not to four decimals `low` and `high`; `candidates`: `all` or `new` \
+                          (outside the history); `source`.",
                 },
             ],
             registries: BTreeMap::new(),

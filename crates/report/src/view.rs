@@ -29,6 +29,9 @@ pub(crate) const TUNE: &str = "valuation.tune";
 /// Everything.
 pub(crate) const ALL: &str = "all";
 
+/// Items outside the history of a request.
+pub(crate) const NEW: &str = "new";
+
 /// What one run of a node cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Cost {

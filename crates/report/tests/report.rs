@@ -150,6 +150,7 @@ fn published_figures_stand_beside_ours_with_a_verdict() {
     let published = |model: &str, value, low| report::Published {
         model: model.to_owned(),
         metric: "ndcg@10".to_owned(),
+        candidates: report::Candidates::All,
         value,
         low,
         high: None,
@@ -160,6 +161,11 @@ fn published_figures_stand_beside_ours_with_a_verdict() {
         published("markov", 0.9, Some(0.01)),
         published("itemknn", 0.9, None),
         published("sasrec", 0.9, None),
+        // The same model by another protocol is another figure.
+        report::Published {
+            candidates: report::Candidates::New,
+            ..published("markov", 0.9, Some(0.01))
+        },
     ];
     Report::run(&config, &io).unwrap();
     let table = std::fs::read_to_string(out.join("tables/published.csv")).unwrap();

@@ -3,12 +3,12 @@
 use tables::Metric;
 
 use super::{Section, show};
-use crate::Published;
+use crate::{Candidates, Published};
 use crate::evidence::Evidence;
 use crate::format::{self, Shown};
 use crate::html::Html;
 use crate::table::{Cell, Column, ResultTable, Row};
-use crate::view::{ALL, TEST};
+use crate::view::TEST;
 
 /// Half a unit of the fourth decimal: a published figure without a band must be met to four decimals.
 const ROUNDING: f64 = 0.000_05;
@@ -107,7 +107,7 @@ fn ours(evidence: &Evidence, published: &Published) -> Vec<f64> {
         row.family == "ranking"
             && row.part == TEST
             && row.action.is_none()
-            && row.segment == ALL
+            && row.segment == published.candidates.segment()
             && row.metric == published.metric
             && row.model.as_deref() == Some(published.model.as_str())
     };
@@ -132,6 +132,13 @@ fn table(judged: &[Judged<'_>]) -> ResultTable {
         Row::new(vec![
             Cell::Code(published.model.clone()),
             Cell::Text(published.metric.clone()),
+            Cell::Text(
+                match published.candidates {
+                    Candidates::All => "all",
+                    Candidates::New => "outside the history",
+                }
+                .to_owned(),
+            ),
             figure(Some(published.value)),
             Cell::Text(band),
             figure(mean),
@@ -147,6 +154,7 @@ fn table(judged: &[Judged<'_>]) -> ResultTable {
     let columns = [
         ("model", "model"),
         ("metric", "metric"),
+        ("candidates", "candidates"),
         ("published", "published"),
         ("band", "accepted"),
         ("ours", "here, mean"),
@@ -185,6 +193,7 @@ mod tests {
         let mut published = Published {
             model: "markov".to_owned(),
             metric: "ndcg@10".to_owned(),
+            candidates: Candidates::All,
             value: 0.0439,
             low: None,
             high: None,
