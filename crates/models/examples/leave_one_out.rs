@@ -19,7 +19,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use models::{Epoch, Model, Observer, Run, Samples, Seed, Sequences, TrainingData};
+use models::{Epoch, FitError, Model, Observer, Run, Samples, Seed, Sequences, TrainingData};
 use rayon::prelude::*;
 
 #[global_allocator]
@@ -92,11 +92,11 @@ impl Observer for Watch {
         self.validation = 0.0;
     }
 
-    fn validate(&mut self, model: &dyn Model) -> Option<f64> {
+    fn validate(&mut self, model: &dyn Model) -> Result<Option<f64>, FitError> {
         let started = Instant::now();
         let [_, ndcg] = evaluate(model, &self.requests, self.n_items, false);
         self.validation = started.elapsed().as_secs_f64();
-        Some(ndcg)
+        Ok(Some(ndcg))
     }
 }
 

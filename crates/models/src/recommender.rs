@@ -1,5 +1,6 @@
 //! What a model is, and what the registry knows of it.
 
+use rayon::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -58,10 +59,37 @@ pub trait Model: Send + Sync {
     fn save(&self) -> Result<Tensors, TensorError>;
 }
 
-/// The loss of single targets under a fitted model.
+/// The loss of single targets under a fitted model, in nats, before weighting; finite for every
+/// item, also outside the vocabulary.
+///
+/// A model may see less of a history in training than when it is asked: windows of sequence models
+/// start at fixed events, and a request sees the last ones. Samples and requests are therefore
+/// asked for in two ways.
 pub trait Losses: Send + Sync {
-    /// Loss of a target item given a history, before weighting; finite for every item.
+    /// Loss of a target given the history of a training sample, oldest item first.
     fn loss(&self, history: &[u32], item: u32) -> f64;
+
+    /// Losses of the relevant items of requests, each with its history: from what
+    /// [`Model::score`] sees of it, so that the loss of a target belongs to its score. A list for
+    /// each request, in the order of its items.
+    fn request_losses(&self, requests: &[(&[u32], &[u32])]) -> Vec<Vec<f64>> {
+        requests
+            .par_iter()
+            .map(|(history, items)| {
+                let of = |item: &u32| self.loss(history, *item);
+                items.iter().map(of).collect()
+            })
+            .collect()
+    }
+
+    /// [`Losses::loss`] of all samples, in their order, to six decimals: what the model can answer
+    /// at once, it does.
+    fn sample_losses(&self, data: &TrainingData<'_>) -> Vec<f64> {
+        (0..data.n_samples())
+            .into_par_iter()
+            .map(|sample| self.loss(data.history(sample), data.item(sample)))
+            .collect()
+    }
 }
 
 /// Something that a fitted model can give beyond scores.
@@ -194,6 +222,9 @@ pub enum FitError {
         /// The likely cause, with what can be done.
         cause: String,
     },
+    /// Held-out requests could not be ranked.
+    #[error("the model cannot be validated")]
+    Validation(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A checkpoint could not be kept, or was not read back as it was kept.
     #[error("the checkpoint cannot be used")]
     Checkpoint(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use models::{Card, FitError, Losses, Run, Sequences, TrainingData};
-use rayon::prelude::*;
 use stage::{Failure, Io, Seed};
 use tables::{Part, Prediction, Request, RowWriter, TrainingEpoch};
 
@@ -17,7 +16,7 @@ use crate::watch::{Mean, VALIDATION_CUT, Watch};
 /// The parameter by which models that train step by step are told to take exactly so many.
 const STEPS: &str = "steps";
 
-/// Samples whose losses are summed at once; fixes the order of the sum for any number of threads.
+/// Samples whose losses are summed before they are added to the others'.
 const LOSS_BLOCK: usize = 8192;
 
 pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
@@ -125,6 +124,9 @@ pub(crate) fn cannot_fit(error: FitError) -> Failure {
     }
 }
 
+        FitError::Validation(_) => {
+            Failure::computation(error).hint("lower `learning_rate`, add `warmup`, or lower `clip`")
+        }
 /// The parameters that repeat the training of the model that is wired: its own, for exactly the
 /// steps that led to it.
 pub(crate) fn of_base(
@@ -211,20 +213,17 @@ fn predict(
 
 /// Weighted mean loss of the training samples; `None` if all weights are 0.
 fn mean_loss(losses: &dyn Losses, data: &TrainingData<'_>) -> Option<f64> {
-    let starts: Vec<usize> = (0..data.n_samples()).step_by(LOSS_BLOCK).collect();
-    let blocks: Vec<(f64, f64)> = starts
-        .into_par_iter()
-        .map(|start| {
-            let end = (start + LOSS_BLOCK).min(data.n_samples());
-            (start..end).fold((0.0, 0.0), |(loss, weight), sample| {
-                let w = data.weight(sample);
-                let l = losses.loss(data.history(sample), data.item(sample));
-                (loss + w * l, weight + w)
-            })
-        })
-        .collect();
-    let (loss, weight) = blocks
-        .into_iter()
-        .fold((0.0, 0.0), |sum, block| (sum.0 + block.0, sum.1 + block.1));
+    let losses = losses.sample_losses(data);
+    let (mut loss, mut weight) = (0.0, 0.0);
+    // Sums of blocks lose less than one long sum.
+    for (block, losses) in losses.chunks(LOSS_BLOCK).enumerate() {
+        let samples = block * LOSS_BLOCK..;
+        let sums = samples.zip(losses).fold((0.0, 0.0), |sum, (sample, l)| {
+            let w = data.weight(sample);
+            (sum.0 + w * l, sum.1 + w)
+        });
+        loss += sums.0;
+        weight += sums.1;
+    }
     (weight > 0.0).then(|| loss / weight)
 }

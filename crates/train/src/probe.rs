@@ -90,7 +90,7 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     let out = io.output("probe")?;
     let n_columns =
         write_representations(config, io, &catalogue, &data, &sequences, &histories, &out)?;
-    write_samples(io, model.as_ref(), &sequences, &histories, &out)?;
+    write_samples(io, model.losses(), &data, &histories, &out)?;
     write_requests(model.losses(), &requests, &sequences, &histories, &out)?;
     write_counts(model.as_ref(), &out)?;
     write_card(
@@ -184,20 +184,31 @@ fn write_representations(
 
 fn write_samples(
     io: &Io,
-    model: &dyn Model,
-    sequences: &Sequences,
+    losses: Option<&dyn Losses>,
+    data: &TrainingData<'_>,
     histories: &Histories,
     out: &Path,
 ) -> Result<(), Failure> {
-    let losses = model.losses();
+    let mut progress = io.progress("losses of samples", data.n_samples() as u64);
+    // The table may come in another order than the one in which models take samples.
+    let losses = losses.map(|losses| {
+        let ids = (0..data.n_samples()).map(|sample| data.sample_id(sample));
+        let mut by_id: Vec<(u64, f64)> = ids.zip(losses.sample_losses(data)).collect();
+        by_id.sort_by_key(|(id, _)| *id);
+        by_id
+    });
+    progress.advance(data.n_samples() as u64);
+    let of = |id: u64| {
+        let losses = losses.as_ref()?;
+        let at = losses.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(losses[at].1)
+    };
     let mut writer = RowWriter::<ProbeSample>::create(out).map_err(Failure::environment)?;
     let rows = tables::rows::<Sample>(io.input("samples")?).map_err(Failure::data)?;
     let mut progress = io.progress("probing samples", rows.n_rows());
     for sample in rows {
         let sample = sample.map_err(Failure::data)?;
-        let history = sequences
-            .history(sample.sequence, sample.history_end)
-            .unwrap_or(&[]);
+        let history = data.events(sample.sequence, sample.history_end);
         let row = ProbeSample {
             sample_id: sample.sample_id,
             sequence: sample.sequence,
@@ -207,7 +218,7 @@ fn write_samples(
             history_row: histories.row(sample.sequence, sample.history_end),
             occurred_at: sample.occurred_at,
             weight: sample.weight,
-            loss: losses.map(|losses| losses.loss(history, sample.item)),
+            loss: of(sample.sample_id),
         };
         writer.push(row).map_err(Failure::environment)?;
         progress.advance(1);
@@ -223,22 +234,32 @@ fn write_requests(
     histories: &Histories,
     out: &Path,
 ) -> Result<(), Failure> {
-    let rows = requests.iter().map(|request| {
-        let history = sequences
+    let history = |request: &Request| {
+        sequences
             .history(request.sequence, request.history_end)
-            .unwrap_or(&[]);
-        ProbeRequest {
+            .unwrap_or(&[])
+    };
+    let losses = match losses {
+        Some(losses) => {
+            let asked: Vec<(&[u32], &[u32])> = requests
+                .iter()
+                .map(|request| (history(request), request.relevant.as_slice()))
+                .collect();
+            losses.request_losses(&asked)
+        }
+        None => vec![Vec::new(); requests.len()],
+    };
+    let rows = requests
+        .iter()
+        .zip(losses)
+        .map(|(request, losses)| ProbeRequest {
             request: request.request,
             part: request.part,
-            last_item: history.last().copied(),
+            last_item: history(request).last().copied(),
             history_row: histories.row(request.sequence, request.history_end),
             relevant: request.relevant.clone(),
-            losses: losses.map_or_else(Vec::new, |losses| {
-                let of = |item: &u32| losses.loss(history, *item);
-                request.relevant.iter().map(of).collect()
-            }),
-        }
-    });
+            losses,
+        });
     tables::write_all(out, rows).map_err(Failure::environment)?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use models::{Entry, FitError, Run, Samples, Sequences, TrainingData};
+use models::{Entry, FitError, Observer, Run, Samples, Sequences, TrainingData};
 use serde_json::Value;
 use stage::{Exit, Failure, Io, Seed, suggest};
 use tables::{ItemFeatures, Part, Request, Trial};
@@ -233,18 +233,20 @@ impl Bench<'_> {
             seed: Seed::root(self.config.seed).child("fit"),
             observer: &mut watch,
         };
-        match self.entry.fit(setting, &data, &mut run) {
-            Ok(model) => {
-                let value = models::Observer::validate(&mut watch, model.as_ref());
+        let fitted = self.entry.fit(setting, &data, &mut run);
+        match fitted.and_then(|model| watch.validate(model.as_ref())) {
+            Ok(value) => {
                 let problem = value
                     .is_none()
                     .then(|| "no request could be judged".to_owned());
                 Ok((value, problem))
             }
             // One setting that diverges or does not fit into memory is a result, not an end.
-            Err(error @ (FitError::Diverged { .. } | FitError::TooManyItems { .. })) => {
-                Ok((None, Some(error.to_string())))
-            }
+            Err(
+                error @ (FitError::Diverged { .. }
+                | FitError::TooManyItems { .. }
+                | FitError::Validation(_)),
+            ) => Ok((None, Some(error.to_string()))),
             Err(error) => Err(crate::fit::cannot_fit(error)),
         }
     }

@@ -115,7 +115,7 @@ impl Observer for Watch<'_> {
         }))
     }
 
-    fn validate(&mut self, model: &dyn Model) -> Option<f64> {
+    fn validate(&mut self, model: &dyn Model) -> Result<Option<f64>, FitError> {
         let ranker = Ranker {
             model,
             catalogue: self.catalogue,
@@ -129,12 +129,14 @@ impl Observer for Watch<'_> {
         };
         let mut mean = Mean::default();
         for block in self.requests.chunks(BLOCK) {
-            // A score that is not finite shows where the model is used; here it has no value.
-            for row in ranker.rank_all(block, history).ok()? {
+            let rows = ranker
+                .rank_all(block, history)
+                .map_err(|error| FitError::Validation(Box::new(error)))?;
+            for row in rows {
                 mean.add_prediction(&row);
             }
         }
-        mean.value()
+        Ok(mean.value())
     }
 }
 
@@ -164,5 +166,58 @@ impl Mean {
 
     pub(crate) fn value(&self) -> Option<f64> {
         (self.n > 0).then(|| self.sum / self.n as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use models::{TensorError, Tensors};
+    use stage::Exit;
+
+    use super::*;
+    use crate::fit::cannot_fit;
+
+    /// Scores item 1 as given, all others by their number.
+    struct Fixed(f64);
+
+    impl Model for Fixed {
+        fn score(&self, _: Option<u32>, _: &[u32], scores: &mut [f64]) {
+            for (item, score) in (0_u32..).zip(&mut *scores) {
+                *score = f64::from(item);
+            }
+            scores[1] = self.0;
+        }
+
+        fn save(&self) -> Result<Tensors, TensorError> {
+            Ok(Tensors::new())
+        }
+    }
+
+    #[test]
+    fn a_score_that_is_not_finite_ends_training_where_it_appears() {
+        let io = Io::new("out", "data");
+        let catalogue = Catalogue {
+            known_at: vec![i64::MIN; 4],
+            n_vocabulary: 4,
+        };
+        let sequences = Sequences::default();
+        let requests = [Request {
+            request: 7,
+            part: Part::ValuationFit,
+            sequence: 0,
+            history_end: 0,
+            requested_at: None,
+            relevant: vec![3],
+        }];
+        let mut watch = Watch::new(&io, &catalogue, &sequences, &requests, Seen::Keep);
+        assert_eq!(watch.validate(&Fixed(0.5)).unwrap(), Some(1.0));
+        for score in [f64::NAN, f64::INFINITY] {
+            let failure = cannot_fit(watch.validate(&Fixed(score)).unwrap_err());
+            assert_eq!(failure.exit, Exit::Computation);
+            let message = failure.to_string();
+            assert!(message.contains("cannot be validated"), "{message}");
+            assert!(message.contains("item 1 for request 7"), "{message}");
+            assert!(!failure.hints.is_empty());
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use models::{Epoch, Model, Observer};
+use models::{Epoch, FitError, Model, Observer};
 use serde_json::{Value, json};
 
 use crate::log::Log;
@@ -93,15 +93,15 @@ impl Observer for Watch<'_> {
         }
     }
 
-    fn validate(&mut self, model: &dyn Model) -> Option<f64> {
+    fn validate(&mut self, model: &dyn Model) -> Result<Option<f64>, FitError> {
         if self.log.validation.is_empty() {
-            return None;
+            return Ok(None);
         }
         let (started, clock) = (Instant::now(), Clock::now());
         let [_, ndcg] = ranking::mean(model, &self.log.validation, self.log.n_items);
         self.validating += started.elapsed().as_secs_f64();
         self.validating_cpu += clock.elapsed() * 1e-3;
         (self.started, self.clock) = (Instant::now(), Clock::now());
-        Some(ndcg)
+        Ok(Some(ndcg))
     }
 }

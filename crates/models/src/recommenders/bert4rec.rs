@@ -78,7 +78,7 @@ impl Default for Parameters {
     }
 }
 
-const OWN: [Parameter; 9] = [
+const OWN: &[Parameter] = &[
     training::DIMENSIONS,
     Parameter {
         name: "layers",
@@ -211,6 +211,8 @@ impl Bidirectional {
 }
 
 impl Network for Bidirectional {
+    const IS_CAUSAL: bool = false;
+
     fn span(&self) -> Span {
         self.shape.span
     }
@@ -364,13 +366,12 @@ impl Network for Bidirectional {
 
 impl Recommender for Bert4Rec {
     const NAME: &'static str = "bert4rec";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str =
         "Bidirectional self-attention that fills in masked events (BERT4Rec).";
     const PAPER: &'static str = "Sun et al., CIKM 2019";
     const CAPABILITIES: &'static [Capability] = &[Capability::Losses];
-    const PARAMETERS: &'static [Parameter] =
-        &training::join::<9, 11, 20>(OWN, training::PARAMETERS);
+    const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
     type Parameters = Parameters;
 
     fn check(parameters: &Parameters) -> Result<(), String> {

@@ -196,7 +196,7 @@ impl Recommender for Bpr {
                 parameters.validate_every > 0 && done % parameters.validate_every == 0;
             let mut validation = None;
             if is_validated {
-                validation = run.observer.validate(&model);
+                validation = run.observer.validate(&model)?;
                 best.offer(validation, &model.state);
             }
             run.observer.epoch(&Epoch {

@@ -81,7 +81,7 @@ impl Default for Parameters {
     }
 }
 
-const OWN: [Parameter; 6] = [
+const OWN: &[Parameter] = &[
     training::DIMENSIONS,
     Parameter {
         name: "width",
@@ -152,7 +152,7 @@ fn codes<'n>(names: impl Iterator<Item = Option<&'n str>> + Clone) -> Vec<u32> {
         .collect()
 }
 
-/// The step of a price, from 1 up: a quarter of a standard deviation each, the ends open.
+/// The step of a price, from 1 up: half a standard deviation each, the ends open.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -373,13 +373,12 @@ impl Network for BehaviourAndAttributes {
 
 impl Recommender for CaseStudy {
     const NAME: &'static str = "case_study";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str =
         "Convolution over behaviour, recurrence over attributes, attention between them.";
     const PAPER: &'static str = "The source document, sections 4.2 and 4.3";
     const CAPABILITIES: &'static [Capability] = &[Capability::Losses];
-    const PARAMETERS: &'static [Parameter] =
-        &training::join::<6, 11, 17>(OWN, training::PARAMETERS);
+    const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
     const READS_ITEMS: bool = true;
     type Parameters = Parameters;
 

@@ -14,7 +14,7 @@
 //! Windows start from a state of zeros and are trained in batches of whole windows, instead of
 //! sessions side by side whose states are carried on. The loss is the full softmax by default;
 //! BPR-max is not offered. Negatives are those of each sample, not the other targets of a batch.
-//! Items and outputs share one table. `AdamW` instead of Adagrad.
+//! Items and outputs share one table unless `tied: false`. `AdamW` instead of Adagrad.
 //!
 //! # Needs
 //! Sequences, target items, weights.
@@ -35,6 +35,9 @@ use crate::sequence::{
     training,
 };
 
+/// Name of the table of outputs, where it is not that of inputs.
+const OUTPUT: &str = "output";
+
 /// The fitted model.
 pub(super) struct Gru4Rec(SequenceModel<Recurrent>);
 
@@ -50,6 +53,7 @@ pub(super) struct Parameters {
     loss: ObjectiveKind,
     negatives: u32,
     temperature: f64,
+    tied: bool,
     #[serde(flatten)]
     training: Training,
 }
@@ -63,14 +67,15 @@ impl Default for Parameters {
             stride: 50,
             dropout: 0.3,
             loss: ObjectiveKind::Softmax,
-            negatives: 1,
-            temperature: 0.75,
+            negatives: training::N_NEGATIVES,
+            temperature: training::DEFAULT_TEMPERATURE,
+            tied: true,
             training: Training::default(),
         }
     }
 }
 
-const OWN: [Parameter; 8] = [
+const OWN: &[Parameter] = &[
     training::DIMENSIONS,
     Parameter {
         name: "layers",
@@ -87,6 +92,7 @@ const OWN: [Parameter; 8] = [
     training::LOSS,
     training::NEGATIVES,
     training::TEMPERATURE,
+    training::TIED,
 ];
 
 /// Everything that the network's parameters depend on.
@@ -97,6 +103,8 @@ struct Shape {
     dimensions: usize,
     layers: usize,
     dropout: f64,
+    /// Whether outputs share the table of inputs.
+    tied: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -115,6 +123,8 @@ struct Recurrent {
     shape: Shape,
     objective: Objective,
     items: ParameterId,
+    /// The table of inputs, or one of its own.
+    outputs: ParameterId,
     bias: ParameterId,
     layers: Vec<Layer>,
 }
@@ -127,6 +137,11 @@ impl Recurrent {
         let uniform = Init::Uniform { bound };
         let table = Init::TruncatedNormal { std: 0.05 };
         let items = weights.insert("item", [shape.n_items, columns], table);
+        let outputs = if shape.tied {
+            items
+        } else {
+            weights.insert(OUTPUT, [shape.n_items, columns], table)
+        };
         let bias = weights.insert("item_bias", [1, shape.n_items], Init::Zeros);
         let layers = (0..shape.layers)
             .map(|layer| {
@@ -156,6 +171,7 @@ impl Recurrent {
             shape,
             objective,
             items,
+            outputs,
             bias,
             layers,
         };
@@ -174,7 +190,7 @@ impl Network for Recurrent {
 
     fn output(&self) -> Output {
         Output {
-            table: self.items,
+            table: self.outputs,
             bias: Some(self.bias),
         }
     }
@@ -222,6 +238,7 @@ impl Network for Recurrent {
             dimensions,
             layers,
             dropout: 0.0,
+            tied: !tensors.contains(OUTPUT),
         };
         Ok(Self::new(shape, Objective::softmax(n_items), Seed::root(0)))
     }
@@ -229,12 +246,11 @@ impl Network for Recurrent {
 
 impl Recommender for Gru4Rec {
     const NAME: &'static str = "gru4rec";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "A recurrent network over the events of a user (GRU4Rec).";
     const PAPER: &'static str = "Hidasi et al., ICLR 2016; Hidasi and Karatzoglou, CIKM 2018";
     const CAPABILITIES: &'static [Capability] = &[Capability::Losses];
-    const PARAMETERS: &'static [Parameter] =
-        &training::join::<8, 11, 19>(OWN, training::PARAMETERS);
+    const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
     type Parameters = Parameters;
 
     fn check(parameters: &Parameters) -> Result<(), String> {
@@ -242,7 +258,7 @@ impl Recommender for Gru4Rec {
         training::at_least_one("dimensions", p.dimensions)?;
         training::at_least_one("layers", p.layers)?;
         training::span(p.length, p.stride)?;
-        training::sampling(p.negatives, p.temperature)?;
+        training::sampling(p.loss, p.negatives, p.temperature)?;
         training::share("dropout", p.dropout)?;
         p.training.check()
     }
@@ -262,6 +278,7 @@ impl Recommender for Gru4Rec {
             dimensions: p.dimensions as usize,
             layers: p.layers as usize,
             dropout: p.dropout,
+            tied: p.tied,
         };
         let objective = Objective::new(p.loss, p.negatives, p.temperature, data);
         let (network, weights) = Recurrent::new(shape, objective, run.seed);
@@ -290,8 +307,23 @@ mod tests {
             dimensions: 8,
             layers: 2,
             dropout: 0.3,
+            tied: true,
         };
         Recurrent::new(shape, Objective::softmax(N_ITEMS), Seed::root(3))
+    }
+
+    #[test]
+    fn a_table_of_outputs_of_its_own_obeys_the_same_laws() {
+        let (network, _) = network();
+        let shape = Shape {
+            tied: false,
+            ..network.shape
+        };
+        let (network, weights) = Recurrent::new(shape, network.objective, Seed::root(4));
+        assert_ne!(network.items, network.outputs);
+        reaches_every_parameter(&network, &weights);
+        linear_in_samples(&network, &weights);
+        causal(&network, &weights);
     }
 
     #[test]

@@ -456,7 +456,7 @@ impl Recommender for Ials {
                 let mut turned = items.clone();
                 let spectrum = diagonalise(&mut turned, d);
                 let model = Self::new(counts.clone(), turned, spectrum, settings);
-                run.observer.validate(&model)
+                run.observer.validate(&model)?
             } else {
                 None
             };

@@ -6,7 +6,8 @@
 //! score(i) = norm(x_layers) E[i]
 //! ```
 //!
-//! Attention is causal; items and outputs share the table E. Positions count from the start of a
+//! Attention is causal; items and outputs share the table E, or with `tied: false` each has its own:
+//! then `score(i) = norm(x_layers) O[i]`. Positions count from the start of a
 //! window, so that a window of a sequence and the history of a request look alike.
 //!
 //! # Paper
@@ -46,6 +47,9 @@ use crate::sequence::{
     TransformerSettings, shape, train, training,
 };
 
+/// Name of the table of outputs, where it is not that of inputs.
+const OUTPUT: &str = "output";
+
 /// The fitted model.
 pub(super) struct Sasrec(SequenceModel<Causal>);
 
@@ -64,6 +68,7 @@ pub(super) struct Parameters {
     loss: ObjectiveKind,
     negatives: u32,
     temperature: f64,
+    tied: bool,
     #[serde(flatten)]
     training: Training,
 }
@@ -88,14 +93,15 @@ impl Default for Parameters {
             stride: 50,
             dropout: 0.5,
             loss: ObjectiveKind::Softmax,
-            negatives: 1,
-            temperature: 0.75,
+            negatives: training::N_NEGATIVES,
+            temperature: training::DEFAULT_TEMPERATURE,
+            tied: true,
             training: Training::default(),
         }
     }
 }
 
-const OWN: [Parameter; 11] = [
+const OWN: &[Parameter] = &[
     training::DIMENSIONS,
     Parameter {
         name: "layers",
@@ -127,6 +133,7 @@ const OWN: [Parameter; 11] = [
     training::LOSS,
     training::NEGATIVES,
     training::TEMPERATURE,
+    training::TIED,
 ];
 
 /// The network.
@@ -135,6 +142,8 @@ struct Causal {
     shape: Shape,
     objective: Objective,
     items: ParameterId,
+    /// The table of inputs, or one of its own.
+    outputs: ParameterId,
     positions: ParameterId,
     blocks: Transformer,
 }
@@ -150,6 +159,8 @@ struct Shape {
     inner: usize,
     post_norm: bool,
     dropout: f64,
+    /// Whether outputs share the table of inputs.
+    tied: bool,
 }
 
 impl Causal {
@@ -158,6 +169,11 @@ impl Causal {
         let columns = shape.dimensions;
         let table = Init::TruncatedNormal { std: 0.02 };
         let items = weights.insert("item", [shape.n_items, columns], table);
+        let outputs = if shape.tied {
+            items
+        } else {
+            weights.insert(OUTPUT, [shape.n_items, columns], table)
+        };
         let length = shape.span.length as usize;
         let positions = weights.insert("position", [length, columns], table);
         let settings = TransformerSettings {
@@ -179,6 +195,7 @@ impl Causal {
             shape,
             objective,
             items,
+            outputs,
             positions,
             blocks,
         };
@@ -197,7 +214,7 @@ impl Network for Causal {
 
     fn output(&self) -> Output {
         Output {
-            table: self.items,
+            table: self.outputs,
             bias: None,
         }
     }
@@ -261,6 +278,7 @@ impl Network for Causal {
             inner,
             post_norm: post_norm == 1,
             dropout: 0.0,
+            tied: !tensors.contains(OUTPUT),
         };
         shape::heads(dimensions, heads)?;
         Ok(Self::new(shape, Objective::softmax(n_items), Seed::root(0)))
@@ -269,13 +287,12 @@ impl Network for Causal {
 
 impl Recommender for Sasrec {
     const NAME: &'static str = "sasrec";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "Self-attention over the events of a user (SASRec).";
     const PAPER: &'static str =
         "Kang and `McAuley`, ICDM 2018; losses of Petrov and Macdonald, 2023";
     const CAPABILITIES: &'static [Capability] = &[Capability::Losses];
-    const PARAMETERS: &'static [Parameter] =
-        &training::join::<11, 11, 22>(OWN, training::PARAMETERS);
+    const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
     type Parameters = Parameters;
 
     fn check(parameters: &Parameters) -> Result<(), String> {
@@ -285,7 +302,7 @@ impl Recommender for Sasrec {
         }
         training::heads(p.dimensions, p.heads)?;
         training::span(p.length, p.stride)?;
-        training::sampling(p.negatives, p.temperature)?;
+        training::sampling(p.loss, p.negatives, p.temperature)?;
         training::share("dropout", p.dropout)?;
         p.training.check()
     }
@@ -308,6 +325,7 @@ impl Recommender for Sasrec {
             inner: p.inner as usize,
             post_norm: p.norm == NormPlace::Post,
             dropout: p.dropout,
+            tied: p.tied,
         };
         let objective = Objective::new(p.loss, p.negatives, p.temperature, data);
         let (network, weights) = Causal::new(shape, objective, run.seed);
@@ -339,6 +357,7 @@ mod tests {
             inner: 12,
             post_norm: false,
             dropout: 0.3,
+            tied: true,
         };
         Causal::new(shape, Objective::softmax(N_ITEMS), Seed::root(3))
     }
@@ -351,6 +370,20 @@ mod tests {
             ..network.shape
         };
         let (network, weights) = Causal::new(shape, network.objective, Seed::root(4));
+        reaches_every_parameter(&network, &weights);
+        linear_in_samples(&network, &weights);
+        causal(&network, &weights);
+    }
+
+    #[test]
+    fn a_table_of_outputs_of_its_own_obeys_the_same_laws() {
+        let (network, _) = network();
+        let shape = Shape {
+            tied: false,
+            ..network.shape
+        };
+        let (network, weights) = Causal::new(shape, network.objective, Seed::root(4));
+        assert_ne!(network.items, network.outputs);
         reaches_every_parameter(&network, &weights);
         linear_in_samples(&network, &weights);
         causal(&network, &weights);

@@ -2,6 +2,7 @@
 //! loop, the model that a trained network makes.
 
 mod batches;
+mod chain;
 mod model;
 mod network;
 mod objective;

@@ -22,6 +22,10 @@ pub(crate) struct Output {
 
 /// One architecture with its shape and the places of its parameters.
 pub(crate) trait Network: Clone + Send + Sync + 'static {
+    /// Whether a row sees nothing that comes after it, so that one pass over a window answers all
+    /// its samples.
+    const IS_CAUSAL: bool = true;
+
     /// Which events it sees.
     fn span(&self) -> Span;
 

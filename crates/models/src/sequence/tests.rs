@@ -1,6 +1,7 @@
 //! Laws of every sequence model. Those of networks are called by the tests of each model's file;
 //! those of training go over the registry.
 
+mod answers;
 mod networks;
 mod training;
 

@@ -4,16 +4,17 @@
 //! before weighting. All chance comes from (seed, purpose, epoch, sample or window): neither
 //! threads nor an interruption nor a weight changes it.
 
+use std::sync::Arc;
+
 use seed::Seed;
-use tensors::{
-    AdamW, AdamWSettings, Context, Gradients, Parameters, Schedule, Tape, Workspace, clip_by_norm,
-};
+use tensors::{AdamW, Context, Gradients, Parameters, Schedule, Tape, Workspace, clip_by_norm};
 
 use super::batches::batches;
+use super::chain::Chain;
 use super::model::SequenceModel;
 use super::network::{Network, diverged};
 use super::state::{Best, State};
-use super::training::Training;
+use super::training::{Training, unpenalised};
 use super::windows::{Window, Windows};
 use crate::counts::Counts;
 use crate::data::TrainingData;
@@ -32,6 +33,7 @@ struct Trainer<'t, 'd, N> {
     schedule: Schedule,
     seed: Seed,
     counts: Counts,
+    chain: Option<Arc<Chain>>,
 }
 
 /// Buffers of one step, for the next.
@@ -55,25 +57,26 @@ pub(crate) fn train<N: Network>(
         gradients: Gradients::new(&parameters),
         workspace: Workspace::new(),
     };
-    let optimiser = AdamW::new(
-        &parameters,
-        AdamWSettings {
-            weight_decay: training.weight_decay,
-            l2: training.l2,
-            ..AdamWSettings::default()
-        },
-    );
+    let penalties = training.penalties();
+    let mut optimiser = AdamW::new(&parameters, penalties);
+    if [penalties.weight_decay, penalties.l1, penalties.l2]
+        .iter()
+        .any(|&penalty| penalty > 0.0)
+    {
+        optimiser = optimiser.without_decay(&unpenalised(&parameters));
+    }
+    let windows = Windows::new(data, network.span());
+    // Epochs differ by a batch or two; the first one speaks for all.
+    let n_batches = batches(&windows, training.batch as usize, run.seed, 0).len();
     let trainer = Trainer {
         network: &network,
         data,
-        windows: Windows::new(data, network.span()),
+        windows,
         training,
-        schedule: Schedule::LinearWarmup {
-            rate: training.learning_rate,
-            warmup: training.warmup,
-        },
+        schedule: training.rates(n_batches as u64),
         seed: run.seed,
         counts: Counts::of(data),
+        chain: Chain::of(training, data)?.map(Arc::new),
     };
     let mut state = State::new(parameters, optimiser);
     if let Some(kept) = run.observer.resume()? {
@@ -82,7 +85,7 @@ pub(crate) fn train<N: Network>(
     while !trainer.is_over(&state) {
         trainer.epoch(&mut state, &mut scratch, run)?;
     }
-    let counts = trainer.counts;
+    let Trainer { counts, chain, .. } = trainer;
     let (parameters, steps) = match state.best {
         Some(best) => (best.parameters, best.step),
         None => (state.parameters, state.step),
@@ -91,6 +94,7 @@ pub(crate) fn train<N: Network>(
         network,
         parameters,
         counts,
+        chain,
         steps,
     })
 }
@@ -145,7 +149,7 @@ impl<N: Network> Trainer<'_, '_, N> {
                 self.keep(state, run)?;
             }
         }
-        let validation = self.validate(state, run);
+        let validation = self.validate(state, run)?;
         run.observer.epoch(&Epoch {
             epoch: state.epoch,
             n_samples: self.n_weighted(),
@@ -223,20 +227,23 @@ impl<N: Network> Trainer<'_, '_, N> {
     }
 
     /// Asks how good the weights are, and keeps them if they are the best.
-    fn validate(&self, state: &mut State, run: &mut Run<'_>) -> Option<f64> {
+    fn validate(&self, state: &mut State, run: &mut Run<'_>) -> Result<Option<f64>, FitError> {
         let training = self.training;
         let is_last = state.epoch + 1 >= training.epochs;
         let is_due = (state.epoch + 1).is_multiple_of(training.validate_every) || is_last;
         if training.steps > 0 || !is_due {
-            return None;
+            return Ok(None);
         }
         let model = SequenceModel {
             network: self.network.clone(),
             parameters: state.parameters.clone(),
             counts: self.counts.clone(),
+            chain: self.chain.clone(),
             steps: state.step,
         };
-        let validation = run.observer.validate(&model)?;
+        let Some(validation) = run.observer.validate(&model)? else {
+            return Ok(None);
+        };
         if state
             .best
             .as_ref()
@@ -251,7 +258,7 @@ impl<N: Network> Trainer<'_, '_, N> {
         } else {
             state.since_best += 1;
         }
-        Some(validation)
+        Ok(Some(validation))
     }
 
     fn keep(&self, state: &State, run: &mut Run<'_>) -> Result<(), FitError> {

@@ -109,6 +109,32 @@ pub(crate) fn exponentials<F: Real>(x: &mut [F], top: F) -> F {
     halve(lanes)
 }
 
+/// Replaces x by e^(x - top), for `top` the largest; gives `top` and the sum, which is taken in
+/// double precision. Of nothing, the lowest number and 0.
+pub fn exponentiate<F: Real>(x: &mut [F]) -> (F, f64) {
+    vectorised(
+        #[inline(always)]
+        || {
+            let top = largest(x);
+            let mut lanes = [0.0_f64; LANES];
+            let (chunks, rest) = x.as_chunks_mut::<LANES>();
+            for chunk in chunks {
+                for x in chunk.iter_mut() {
+                    *x = (*x - top).exponential();
+                }
+                for (lane, x) in lanes.iter_mut().zip(chunk) {
+                    *lane += x.to_f64();
+                }
+            }
+            for (lane, x) in lanes.iter_mut().zip(rest) {
+                *x = (*x - top).exponential();
+                *lane += x.to_f64();
+            }
+            (top, halve(lanes))
+        },
+    )
+}
+
 /// `out[c, r] = x[r, c]`.
 pub(crate) fn transpose<F: Real>(x: &[F], columns: usize, out: &mut [F]) {
     const TILE: usize = 16;

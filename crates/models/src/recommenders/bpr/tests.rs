@@ -56,9 +56,9 @@ impl Observer for Recorder {
         self.epochs.push(*epoch);
     }
 
-    fn validate(&mut self, _: &dyn Model) -> Option<f64> {
+    fn validate(&mut self, _: &dyn Model) -> Result<Option<f64>, FitError> {
         self.n_validations += 1;
-        self.figures.get(self.n_validations - 1).copied()
+        Ok(self.figures.get(self.n_validations - 1).copied())
     }
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), FitError> {

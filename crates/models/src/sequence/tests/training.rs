@@ -12,7 +12,7 @@ use crate::{REGISTRY, Samples, Sequences, TrainingData};
 
 const NAMES: [&str; 4] = ["sasrec", "gru4rec", "bert4rec", "case_study"];
 
-fn entries() -> impl Iterator<Item = &'static Entry> {
+pub(super) fn entries() -> impl Iterator<Item = &'static Entry> {
     REGISTRY.iter().filter(|entry| NAMES.contains(&entry.name))
 }
 
@@ -27,7 +27,7 @@ fn small(more: &Value) -> Value {
     all
 }
 
-fn fit(
+pub(super) fn fit(
     entry: &Entry,
     (samples, sequences): &(Samples, Sequences),
     more: &Value,
@@ -55,7 +55,7 @@ fn sequences_top(sequences: &Sequences) -> usize {
 }
 
 /// What is saved, as it lies on disk.
-fn bytes(model: &dyn Model) -> Vec<u8> {
+pub(super) fn bytes(model: &dyn Model) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("weights.safetensors");
     model.save().unwrap().save(&path).unwrap();
@@ -64,7 +64,7 @@ fn bytes(model: &dyn Model) -> Vec<u8> {
 
 /// Keeps what it is told; is validated by a list of figures; fails after some checkpoints.
 #[derive(Default)]
-struct Recorder {
+pub(super) struct Recorder {
     epochs: Vec<Epoch>,
     figures: Vec<f64>,
     kept: Option<Checkpoint>,
@@ -82,8 +82,8 @@ impl Observer for Recorder {
         self.steps.push(done);
     }
 
-    fn validate(&mut self, _: &dyn Model) -> Option<f64> {
-        self.figures.get(self.epochs.len()).copied()
+    fn validate(&mut self, _: &dyn Model) -> Result<Option<f64>, FitError> {
+        Ok(self.figures.get(self.epochs.len()).copied())
     }
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), FitError> {
@@ -157,7 +157,11 @@ proptest! {
     #[test]
     fn an_interrupted_run_goes_on_to_the_same_bytes(fail_at in 1_usize..20, every in 1_u64..4) {
         let data = sequences(|_| 1.0);
-        let more = json!({ "checkpoint_steps": every });
+        // A rate that falls and weights that decay, so that the step counts.
+        let more = json!({
+            "checkpoint_steps": every, "schedule": "cosine", "warmup": 2, "weight_decay": 0.1,
+            "chain": 0.3,
+        });
         let figures = vec![0.1, 0.3, 0.2];
         for entry in entries() {
             let mut whole = Recorder { figures: figures.clone(), ..Recorder::default() };
@@ -226,6 +230,80 @@ fn the_best_weights_are_returned_and_its_steps_lead_there_again() {
             "{}",
             entry.name
         );
+    }
+}
+
+#[test]
+fn a_falling_rate_is_that_of_the_base_when_its_steps_are_repeated() {
+    let data = sequences(|_| 1.0);
+    for entry in entries() {
+        for schedule in ["linear", "cosine"] {
+            let more = |steps: u64| {
+                json!({
+                    "epochs": 6, "patience": 1, "schedule": schedule, "warmup": 3, "l1": 0.001,
+                    "weight_decay": 0.05, "steps": steps,
+                })
+            };
+            let mut base = Recorder {
+                figures: vec![0.1, 0.3, 0.2],
+                ..Recorder::default()
+            };
+            let model = fit(entry, &data, &more(0), &mut base).unwrap();
+            assert_eq!(base.epochs.len(), 3);
+            let rates: Vec<f64> = base.epochs.iter().filter_map(|e| e.learning_rate).collect();
+            assert!(
+                rates[0] > rates[1] && rates[1] > rates[2] && rates[2] > 0.0,
+                "{rates:?}"
+            );
+            let mut again = Recorder::default();
+            let masked = fit(entry, &data, &more(model.steps().unwrap()), &mut again).unwrap();
+            assert!(
+                bytes(model.as_ref()) == bytes(masked.as_ref()),
+                "{} {schedule}",
+                entry.name
+            );
+        }
+    }
+}
+
+#[test]
+fn a_whole_training_with_a_falling_rate_ends_at_about_zero() {
+    let data = sequences(|_| 1.0);
+    let entry = crate::entry("sasrec").unwrap();
+    for (schedule, most) in [("linear", 0.2), ("cosine", 0.05)] {
+        let mut recorder = Recorder::default();
+        let more = json!({ "epochs": 8, "schedule": schedule });
+        fit(entry, &data, &more, &mut recorder).unwrap();
+        let rates: Vec<f64> = recorder
+            .epochs
+            .iter()
+            .filter_map(|e| e.learning_rate)
+            .collect();
+        assert!(rates[0] > 0.0008 && rates[7] < most * 0.001, "{rates:?}");
+    }
+}
+
+#[test]
+fn penalties_pull_weights_to_zero() {
+    let data = sequences(|_| 1.0);
+    for entry in entries() {
+        let length = |more: &Value| {
+            let model = fit(entry, &data, more, &mut Recorder::default()).unwrap();
+            let saved = model.save().unwrap();
+            let table = saved.f32("item").unwrap();
+            table.iter().map(|x| x.abs()).sum::<f32>()
+        };
+        let free = length(&json!({ "epochs": 10 }));
+        for (name, value) in [("weight_decay", 5.0), ("l1", 0.1), ("l2", 1.0)] {
+            let mut more = json!({ "epochs": 10 });
+            more[name] = json!(value);
+            let pulled = length(&more);
+            assert!(
+                pulled < 0.97 * free,
+                "{} {name}: {pulled} {free}",
+                entry.name
+            );
+        }
     }
 }
 
