@@ -389,6 +389,23 @@ table! {
 }
 
 table! {
+    /// One state along the training that led to a model. Sorted by `step`; the last one is the model.
+    pub CHECKPOINTS = "checkpoints" of KeptCheckpoint {
+        /// Steps taken.
+        step: u64,
+        /// 0-based epoch at whose end it was.
+        epoch: u32,
+        /// Learning rate of the last step.
+        learning_rate: Option<f64>,
+        /// Validation NDCG@10 on `valuation.fit`; null where it was not asked for.
+        validation: Option<f64>,
+        /// File beside this table: `weight.NAME`, `optimiser.mean.NAME`, `optimiser.square.NAME`,
+        /// `optimiser.steps`.
+        file: String,
+    }
+}
+
+table! {
     /// One sample that one retraining leaves out. Sorted by (`subset`, `left_out`).
     pub SUBSETS = "subsets" of SubsetMember {
         /// Number of the subset.

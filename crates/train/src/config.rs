@@ -36,6 +36,10 @@ pub struct Config {
     /// Models for each subset in mode `respond`; they differ in chance alone.
     #[serde(default = "one_replica")]
     pub replicas: u32,
+    /// States along the training that mode `fit` gives beside the model, for a model that takes a
+    /// number of steps.
+    #[serde(default)]
+    pub keep_checkpoints: u32,
     /// Representations in mode `probe`.
     #[serde(default)]
     pub features: Features,
@@ -321,6 +325,9 @@ fn check_fit(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
     if config.tune.is_some() {
         offers.extend([offer("trials", BTreeSet::new())]);
     }
+    if config.keep_checkpoints > 0 {
+        offers.extend([offer("checkpoints", BTreeSet::new())]);
+    }
     Ok(offers)
 }
 
@@ -353,6 +360,7 @@ fn check_respond(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
     for (is_there, name) in [
         (config.act.is_some(), "act"),
         (config.tune.is_some(), "tune"),
+        (config.keep_checkpoints > 0, "keep_checkpoints"),
     ] {
         if is_there {
             return Err(wrong(format!("`{name}` belongs to mode `fit`")));
@@ -393,6 +401,9 @@ fn check_fitted<'o>(
     }
     if config.tune.is_some() {
         return Err(wrong("`tune` belongs to mode `fit`"));
+    }
+    if config.keep_checkpoints > 0 {
+        return Err(wrong("`keep_checkpoints` belongs to mode `fit`"));
     }
     if config.regime != Regime::Drop {
         return Err(wrong("`regime` belongs to mode `fit`"));
@@ -465,6 +476,11 @@ mod tests {
         let offers = check(&config("model: markov\n"), &Offers::new()).unwrap();
         let roles: Vec<&str> = offers.keys().map(String::as_str).collect();
         assert_eq!(roles, ["model", "predictions", "training"]);
+        let more = check(
+            &config("model: sasrec\nkeep_checkpoints: 3\n"),
+            &Offers::new(),
+        );
+        assert_eq!(more.unwrap()["checkpoints"][0].facts["model"], "sasrec");
         let model = &offers["model"][0];
         assert_eq!(model.facts["model"], "markov");
         let capabilities: Vec<&str> = model.capabilities.iter().map(String::as_str).collect();
@@ -562,6 +578,21 @@ mod tests {
                 "mode: probe\n",
                 &["model", "scores"],
                 "takes no input `scores`",
+            ),
+            (
+                "mode: probe\nkeep_checkpoints: 2\n",
+                &["model"],
+                "belongs to mode `fit`",
+            ),
+            (
+                "mode: respond\nmodel: sasrec\nkeep_checkpoints: 2\n",
+                &["samples"],
+                "belongs to mode `fit`",
+            ),
+            (
+                "model: { name: sasrec, negatives: 9 }\n",
+                &["samples"],
+                "samples none",
             ),
         ] {
             let message = message(text, &offered(kinds));

@@ -52,6 +52,12 @@ fn fitting() -> Vec<Field> {
             "length of the lists of best items",
         ),
         field(
+            "keep_checkpoints",
+            Integer,
+            Some("0"),
+            "mode `fit`: states along the training that are given as `checkpoints`, spread evenly up to the returned weights, one an epoch at most",
+        ),
+        field(
             "seed",
             Integer,
             Some("0"),
@@ -203,6 +209,10 @@ pub(crate) fn description() -> Description {
                 "mode `fit`: ranks of relevant items, best items",
             ),
             Output::new("training", "mode `fit`: loss and validation figure"),
+            Output::new(
+                "checkpoints",
+                "mode `fit` with `keep_checkpoints`: weights and moments of the optimiser along the training; a table without rows for a model that takes no number of `steps`",
+            ),
             Output::new("trials", "mode `fit` with `tune`: every setting that was tried"),
             Output::new("probe", "mode `probe`: what estimators may look at"),
             Output::new(

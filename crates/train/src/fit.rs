@@ -9,6 +9,7 @@ use tables::{Part, Prediction, Request, RowWriter, TrainingEpoch};
 use crate::act::Dropped;
 use crate::config::{self, Config, Regime};
 use crate::inputs;
+use crate::kept::Kept;
 use crate::rank::{BLOCK, Ranker};
 use crate::tune::{self, Bench};
 use crate::watch::{Mean, VALIDATION_CUT, Watch};
@@ -57,7 +58,9 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     if let Some(items) = &items {
         data = data.with_items(items);
     }
-    let mut watch = Watch::new(io, &catalogue, &sequences, &requests, config.seen);
+    let is_stepped = entry.parameters.iter().any(|known| known.name == STEPS);
+    let kept = Kept::new(io, config.keep_checkpoints, is_stepped)?;
+    let mut watch = Watch::new(io, &catalogue, &sequences, &requests, config.seen).keeping(kept);
     let mut run = Run {
         seed: Seed::root(config.seed).child("fit"),
         observer: &mut watch,
@@ -65,7 +68,10 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     let model = entry
         .fit(&parameters, &data, &mut run)
         .map_err(cannot_fit)?;
-    let mut epochs = watch.into_epochs();
+    let (mut epochs, kept) = watch.into_parts();
+    if let Some(kept) = kept {
+        kept.finish(model.steps().unwrap_or(0), &epochs)?;
+    }
     let card = Card {
         name: entry.name.to_owned(),
         revision: entry.revision,
@@ -118,15 +124,15 @@ pub(crate) fn cannot_fit(error: FitError) -> Failure {
         }
         FitError::Parameters(_) => Failure::configuration(error),
         FitError::Checkpoint(_) => Failure::environment(error),
+        FitError::Validation(_) => {
+            Failure::computation(error).hint("lower `learning_rate`, add `warmup`, or lower `clip`")
+        }
         FitError::NoItems { .. } | FitError::Counts(_) | FitError::Diverged { .. } => {
             Failure::computation(error)
         }
     }
 }
 
-        FitError::Validation(_) => {
-            Failure::computation(error).hint("lower `learning_rate`, add `warmup`, or lower `clip`")
-        }
 /// The parameters that repeat the training of the model that is wired: its own, for exactly the
 /// steps that led to it.
 pub(crate) fn of_base(

@@ -11,6 +11,7 @@ mod config;
 mod description;
 mod fit;
 mod inputs;
+mod kept;
 mod probe;
 mod rank;
 mod respond;

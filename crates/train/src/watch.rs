@@ -10,6 +10,7 @@ use tables::{NOT_RANKED, Part, Prediction, Request, TrainingEpoch};
 
 use crate::config::Seen;
 use crate::inputs::Catalogue;
+use crate::kept::Kept;
 use crate::rank::{BLOCK, Ranker};
 use crate::resume;
 
@@ -27,6 +28,10 @@ pub(crate) struct Watch<'a> {
     epochs: Vec<TrainingEpoch>,
     /// Where the state is kept from which a killed training goes on.
     memory: Option<&'a Path>,
+    /// Who keeps states along the training, if anyone.
+    kept: Option<Kept>,
+    /// Whether an epoch was told whose last state is still to come.
+    is_epoch_over: bool,
     /// What is being shown, and how much of it is done.
     progress: Option<(String, Progress, u64)>,
 }
@@ -48,6 +53,8 @@ impl<'a> Watch<'a> {
             seen,
             epochs: Vec::new(),
             memory: io.resume(),
+            kept: None,
+            is_epoch_over: false,
             progress: None,
         }
     }
@@ -60,9 +67,14 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// What the model told of its epochs.
-    pub(crate) fn into_epochs(self) -> Vec<TrainingEpoch> {
-        self.epochs
+    /// The same, keeping states along the training.
+    pub(crate) fn keeping(self, kept: Option<Kept>) -> Self {
+        Self { kept, ..self }
+    }
+
+    /// What the model told of its epochs, and who kept its states.
+    pub(crate) fn into_parts(self) -> (Vec<TrainingEpoch>, Option<Kept>) {
+        (self.epochs, self.kept)
     }
 }
 
@@ -75,6 +87,7 @@ impl Observer for Watch<'_> {
             validation: epoch.validation,
             learning_rate: epoch.learning_rate,
         });
+        self.is_epoch_over = true;
     }
 
     fn progress(&mut self, what: &str, done: u64, total: u64) {
@@ -92,11 +105,16 @@ impl Observer for Watch<'_> {
     }
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), FitError> {
+        let unusable = |error| FitError::Checkpoint(Box::new(error));
+        // Before the state to resume from: what is resumed from is never ahead of what is kept.
+        if let Some(kept) = self.kept.as_ref().filter(|_| self.is_epoch_over) {
+            kept.keep(checkpoint, &self.epochs).map_err(unusable)?;
+        }
+        self.is_epoch_over = false;
         let Some(directory) = self.memory else {
             return Ok(());
         };
-        resume::keep(directory, checkpoint, &self.epochs)
-            .map_err(|error| FitError::Checkpoint(Box::new(error)))
+        resume::keep(directory, checkpoint, &self.epochs).map_err(unusable)
     }
 
     fn resume(&mut self) -> Result<Option<Checkpoint>, FitError> {

@@ -125,7 +125,7 @@ nodes:
   model:
     stage: train
     in: { samples: split.samples, sequences: split.sequences, requests: split.requests, catalogue: split.catalogue, item_features: split.item_features }
-    with: { model: { name: sasrec, dimensions: 16, length: 12, stride: 6, batch: 96, epochs: 60, patience: 0, checkpoint_steps: 3 } }
+    with: { model: { name: sasrec, dimensions: 16, length: 12, stride: 6, batch: 96, epochs: 60, patience: 0, checkpoint_steps: 3 }, keep_checkpoints: 4 }
 ";
     let trained = || {
         Pipeline::new()
