@@ -21,8 +21,8 @@ mod tokens;
 pub use card::{Card, CardError, CardErrorKind, load, save};
 pub use data::{DataError, Samples, Sequences, TrainingData};
 pub use recommender::{
-    Capability, Entry, FitError, LoadError, Losses, Model, Parameter, ParameterError, Recommender,
-    UnknownModel, entry,
+    Capability, Entry, FitError, LoadError, LossGradients, Losses, Model, Parameter, ParameterError, Recommender,
+    SampleGradient, TargetGradient, UnknownModel, entry,
 };
 pub use recommenders::REGISTRY;
 pub use representations::Representations;

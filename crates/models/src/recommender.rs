@@ -36,6 +36,11 @@ pub trait Model: Send + Sync {
         None
     }
 
+    /// Gradients of single losses, if the model is differentiable.
+    fn gradients(&self) -> Option<&dyn LossGradients> {
+        None
+    }
+
     /// Weighted count of each vocabulary item as a target, if the model rests on counts.
     fn item_counts(&self) -> Option<&[f64]> {
         None
@@ -92,11 +97,60 @@ pub trait Losses: Send + Sync {
     }
 }
 
+/// Gradients of single losses under a fitted model with respect to all its parameters, without
+/// dropout, before weighting. The loss is the cross-entropy over the vocabulary, whatever training
+/// minimised, so that models trained by different losses compare.
+pub trait LossGradients: Send + Sync {
+    /// The gradient of the mean over requests of the mean loss over their relevant items, each with
+    /// the part of its history that [`Model::score`] sees. A request without a history and an item
+    /// outside the vocabulary cost what no parameter changes.
+    fn target(&self, requests: &[(&[u32], &[u32])]) -> TargetGradient;
+
+    /// Length of the gradient of each sample, and its product with that of the target; `None` for
+    /// a sample that gives no loss term. In the order of the samples; `on_progress` is told how many
+    /// more are done, from any thread.
+    fn samples(
+        &self,
+        data: &TrainingData<'_>,
+        target: &TargetGradient,
+        on_progress: &(dyn Fn(u64) + Sync),
+    ) -> Vec<Option<SampleGradient>>;
+
+    /// The same network with the weights of a state that training handed over.
+    ///
+    /// # Errors
+    /// If a weight is missing or of another size.
+    fn at(&self, state: &Tensors) -> Result<Box<dyn LossGradients>, TensorError>;
+}
+
+/// The gradient of what requests cost.
+pub struct TargetGradient(pub(crate) tensors::Gradients<f32>);
+
+impl TargetGradient {
+    /// Its length.
+    pub fn norm(&self) -> f64 {
+        self.0.norm()
+    }
+}
+
+/// What is known of the gradient of one sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SampleGradient {
+    /// Its length.
+    pub norm: f64,
+    /// Its length without embeddings and outputs of items, positions and attributes.
+    pub norm_without_tables: f64,
+    /// Its product with the gradient of the target.
+    pub target_product: f64,
+}
+
 /// Something that a fitted model can give beyond scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Capability {
     /// [`Model::item_counts`].
     Counts,
+    /// [`Model::gradients`].
+    Gradients,
     /// [`Model::losses`].
     Losses,
     /// [`Model::transitions`].
@@ -108,6 +162,7 @@ impl Capability {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Counts => "counts",
+            Self::Gradients => "gradients",
             Self::Losses => "losses",
             Self::Transitions => "transitions",
         }

@@ -47,6 +47,7 @@ pub static TABLES: &[&Table] = &[
     &LATENCY,
     &PROBE_SAMPLES,
     &PROBE_REQUESTS,
+    &PROBE_GRADIENTS,
     &ITEM_COUNTS,
     &TRANSITIONS,
     &SCORES,

@@ -516,6 +516,29 @@ table! {
 }
 
 table! {
+    /// What a probe says of the gradient of one training sample at one state of the training, with
+    /// respect to all parameters. Sorted by (`step`, `sample_id`); the last step is the fitted model.
+    pub PROBE_GRADIENTS = "probe_gradients" of ProbeGradient {
+        /// Steps of training that led to the state.
+        step: u64,
+        /// The sample.
+        sample_id: u64,
+        /// Learning rate of the last of those steps; null where states were not kept.
+        learning_rate: Option<f64>,
+        /// Part whose requests are the target.
+        part: Part,
+        /// Length of the gradient of the mean loss of the target.
+        target_norm: f64,
+        /// Length of the gradient of the sample's loss; null where it gives no loss term.
+        norm: Option<f64>,
+        /// The same without embeddings and outputs of items, positions and attributes.
+        norm_without_tables: Option<f64>,
+        /// Product of the gradient of the sample with that of the target.
+        target_product: Option<f64>,
+    }
+}
+
+table! {
     /// Weighted count of one target item in the training samples. Sorted by `item`; zeros included.
     pub ITEM_COUNTS = "item_counts" of ItemCount {
         /// The item, over the vocabulary.

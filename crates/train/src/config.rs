@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tune;
-use models::{Entry, REGISTRY};
+use models::{Capability, Entry, REGISTRY};
 use serde::{Deserialize, Serialize};
 use stage::yaml::Named;
 use stage::{Exit, Failure, Offer, Offers, suggest};
+use tables::Part;
 
 /// What to fit or probe, and how to rank.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -40,6 +41,9 @@ pub struct Config {
     /// number of steps.
     #[serde(default)]
     pub keep_checkpoints: u32,
+    /// Gradients of single samples in mode `probe`, and the requests they are measured against.
+    #[serde(default)]
+    pub gradients: Option<Gradients>,
     /// Representations in mode `probe`.
     #[serde(default)]
     pub features: Features,
@@ -173,6 +177,19 @@ pub struct Act {
     pub drop_below: Option<f64>,
 }
 
+/// Which gradients mode `probe` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gradients {
+    /// Part whose requests make the gradient of the target.
+    #[serde(default = "fit_part")]
+    pub part: Part,
+}
+
+fn fit_part() -> Part {
+    Part::ValuationFit
+}
+
 /// TF-IDF features of histories and items.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -265,6 +282,13 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
         Mode::Serve => check_serve(config, offers),
     }
 }
+
+/// The capability that mode `probe` passes on only where it is told to take gradients.
+pub(crate) const GRADIENTS: &str = Capability::Gradients.as_str();
+/// The fact that says which requests gradients are measured against.
+const GRADIENTS_PART: &str = "gradients_part";
+/// The input with states along the training.
+const CHECKPOINTS: &str = "checkpoints";
 
 fn check_act(act: &Act) -> Result<(), Failure> {
     match (act.drop_lowest, act.drop_below) {
@@ -443,6 +467,30 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
         offer.facts.clone_from(&model.facts);
     }
     offer.capabilities.insert("representations".to_owned());
+    let has_states = offers.contains_key(CHECKPOINTS);
+    match config.gradients {
+        Some(Gradients { part }) => {
+            if !matches!(part, Part::ValuationFit | Part::ValuationTune) {
+                return Err(wrong(format!(
+                    "`gradients.part` cannot be `{part}`: importance is measured against a valuation part"
+                ))
+                .hint("write `gradients: { part: valuation.fit }`"));
+            }
+            if offer.capabilities.contains(GRADIENTS) {
+                offer.facts.insert(GRADIENTS_PART.to_owned(), part.to_string());
+                if has_states {
+                    offer.capabilities.insert("trajectory".to_owned());
+                }
+            }
+        }
+        None if has_states => {
+            return Err(wrong("the input `checkpoints` is wired, but nothing looks at it")
+                .hint("write `gradients: {}`, or leave the input out"));
+        }
+        None => {
+            offer.capabilities.remove(GRADIENTS);
+        }
+    }
     Ok(Offers::from([("probe".to_owned(), vec![offer])]))
 }
 

@@ -133,6 +133,12 @@ fn other_modes() -> Vec<Field> {
             "mode `respond`: models for each subset, which differ in chance alone",
         ),
         field(
+            "gradients.part",
+            String,
+            Some("null"),
+            "mode `probe`: take the gradient of every sample, and its product with that of the requests of this part, `valuation.fit` if `gradients: {}`; left out: none",
+        ),
+        field(
             "features.max_history",
             Integer,
             Some("50"),
@@ -201,6 +207,7 @@ pub(crate) fn description() -> Description {
             )
             .optional(),
             Input::required("model", &["model"], "the fitted model, in modes `probe` and `serve`; in mode `fit`, what `regime: mask` repeats").optional(),
+            Input::required("checkpoints", &["checkpoints"], "mode `probe` with `gradients`: states along the training that led to the model; gradients are taken at each").optional(),
         ],
         outputs: vec![
             Output::new("model", "mode `fit`: the fitted model"),
@@ -249,7 +256,7 @@ mod tests {
     #[test]
     fn the_fields_described_are_the_fields_read() {
         let config: Config = stage::yaml::parse(
-            "act: { drop_lowest: 0.1 }\ntune: { grid: {} }\nseed: 1\n",
+            "act: { drop_lowest: 0.1 }\ntune: { grid: {} }\ngradients: {}\nseed: 1\n",
             "t",
         )
         .unwrap();

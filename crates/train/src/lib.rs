@@ -10,6 +10,7 @@ mod act;
 mod config;
 mod description;
 mod fit;
+mod gradients;
 mod inputs;
 mod kept;
 mod probe;

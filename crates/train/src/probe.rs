@@ -1,8 +1,8 @@
 //! Mode `probe`: what estimators may look at, computed once per model.
 //!
 //! The directory holds `probe.json`, `probe_samples.parquet`, `probe_requests.parquet`,
-//! `representations.safetensors` and, where the model has them, `item_counts.parquet` and
-//! `transitions.parquet`. Representations are sparse matrices of rows of length 1: `histories`,
+//! `representations.safetensors` and, where the model has them, `item_counts.parquet`,
+//! `transitions.parquet` and, where asked for, `probe_gradients.parquet`. Representations are sparse matrices of rows of length 1: `histories`,
 //! whose row 0 is the empty history, and `items`, a row per catalogue item.
 
 use std::fs::OpenOptions;
@@ -15,7 +15,8 @@ use serde::Serialize;
 use stage::{Exit, Failure, Io};
 use tables::{ItemCount, ProbeRequest, ProbeSample, Request, RowWriter, Sample, Transition};
 
-use crate::config::{Config, Features};
+use crate::config::{self, Config, Features, Gradients};
+use crate::gradients;
 use crate::inputs::{self, Catalogue};
 
 /// Histories whose features are computed before they are stored.
@@ -93,12 +94,22 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     write_samples(io, model.losses(), &data, &histories, &out)?;
     write_requests(model.losses(), &requests, &sequences, &histories, &out)?;
     write_counts(model.as_ref(), &out)?;
+    if let Some(Gradients { part }) = config.gradients {
+        let asked = gradients::Asked {
+            model: model.as_ref(),
+            data: &data,
+            sequences: &sequences,
+            requests: &requests,
+            part,
+        };
+        gradients::write(&asked, io, &out)?;
+    }
     write_card(
         &ProbeCard {
             model: &card.name,
             revision: card.revision,
             parameters: &card.parameters,
-            capabilities: capabilities(&card)?,
+            capabilities: capabilities(config, &card)?,
             n_vocabulary: catalogue.n_vocabulary,
             n_catalogue: catalogue.n(),
             n_samples: data.n_samples(),
@@ -111,12 +122,13 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     )
 }
 
-fn capabilities(card: &Card) -> Result<Vec<&'static str>, Failure> {
+fn capabilities(config: &Config, card: &Card) -> Result<Vec<&'static str>, Failure> {
     let entry = models::entry(&card.name).map_err(Failure::bug)?;
     let mut words: Vec<&str> = entry
         .capabilities
         .iter()
         .map(|capability| capability.as_str())
+        .filter(|word| *word != config::GRADIENTS || config.gradients.is_some())
         .chain(["representations"])
         .collect();
     words.sort_unstable();

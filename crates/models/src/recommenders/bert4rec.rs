@@ -370,7 +370,7 @@ impl Recommender for Bert4Rec {
     const DOC: &'static str =
         "Bidirectional self-attention that fills in masked events (BERT4Rec).";
     const PAPER: &'static str = "Sun et al., CIKM 2019";
-    const CAPABILITIES: &'static [Capability] = &[Capability::Losses];
+    const CAPABILITIES: &'static [Capability] = &[Capability::Gradients, Capability::Losses];
     const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
     type Parameters = Parameters;
 

@@ -377,7 +377,7 @@ impl Recommender for CaseStudy {
     const DOC: &'static str =
         "Convolution over behaviour, recurrence over attributes, attention between them.";
     const PAPER: &'static str = "The source document, sections 4.2 and 4.3";
-    const CAPABILITIES: &'static [Capability] = &[Capability::Losses];
+    const CAPABILITIES: &'static [Capability] = &[Capability::Gradients, Capability::Losses];
     const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
     const READS_ITEMS: bool = true;
     type Parameters = Parameters;

@@ -3,6 +3,7 @@
 
 mod batches;
 mod chain;
+mod gradients;
 mod model;
 mod network;
 mod objective;
@@ -36,6 +37,10 @@ macro_rules! delegate_model {
 
             fn losses(&self) -> Option<&dyn crate::recommender::Losses> {
                 self.0.losses()
+            }
+
+            fn gradients(&self) -> Option<&dyn crate::recommender::LossGradients> {
+                Some(&self.0)
             }
 
             fn steps(&self) -> Option<u64> {
