@@ -3,30 +3,32 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tables::Event;
 use tensors::{Csr, CsrError, TensorError, Tensors};
 
 use crate::data::TrainingData;
+use crate::history::History;
 use crate::recommenders::REGISTRY;
 use crate::run::Run;
 
 /// A fitted model.
 pub trait Model: Send + Sync {
-    /// Scores items `0..scores.len()`, the whole catalogue, for a history, oldest item first.
+    /// Scores items `0..scores.len()`, the whole catalogue, for a history, oldest event first.
     /// Higher is better; every score is finite. Histories and catalogue may hold items outside
     /// the vocabulary. The empty history is scored by popularity.
     ///
     /// `user` is the number of the sequence that the history belongs to, if it is known: models
     /// with a vector per user look it up, all others do not look at it, and every model does
     /// without.
-    fn score(&self, user: Option<u32>, history: &[u32], scores: &mut [f64]);
+    fn score(&self, user: Option<u32>, history: History<'_>, scores: &mut [f64]);
 
     /// Scores several histories, each with its user, if known; `scores` is `[requests, items]`.
     /// Models that answer many at once faster than one by one do it here. Equal calls give equal
     /// bits; the last bits of a score may differ between blocks.
-    fn score_block(&self, requests: &[(Option<u32>, &[u32])], scores: &mut [f64]) {
+    fn score_block(&self, requests: &[(Option<u32>, History<'_>)], scores: &mut [f64]) {
         let n = scores.len() / requests.len().max(1);
         for ((user, history), scores) in requests.iter().zip(scores.chunks_exact_mut(n.max(1))) {
-            self.score(*user, history, scores);
+            self.score(*user, *history, scores);
         }
     }
 
@@ -61,7 +63,7 @@ pub trait Model: Send + Sync {
 /// The loss of single targets under a fitted model.
 pub trait Losses: Send + Sync {
     /// Loss of a target item given a history, before weighting; finite for every item.
-    fn loss(&self, history: &[u32], item: u32) -> f64;
+    fn loss(&self, history: History<'_>, item: u32) -> f64;
 }
 
 /// Something that a fitted model can give beyond scores.
@@ -111,8 +113,6 @@ pub trait Recommender: Model + Sized + 'static {
     const CAPABILITIES: &'static [Capability];
     /// Its parameters: the fields of `Parameters`.
     const PARAMETERS: &'static [Parameter];
-    /// Whether it reads [`TrainingData::items`].
-    const READS_ITEMS: bool = false;
     /// Whether a weight scales a step of training, so that one sample of weight 2 is not the same as
     /// two samples.
     const IS_TRAINED_BY_STEPS: bool = false;
@@ -125,6 +125,11 @@ pub trait Recommender: Model + Sized + 'static {
     /// What is wrong, as a lowercase fragment that names the parameter.
     fn check(_: &Self::Parameters) -> Result<(), String> {
         Ok(())
+    }
+
+    /// Whether it reads [`TrainingData::items`] with these parameters.
+    fn reads_items(_: &Self::Parameters) -> bool {
+        false
     }
 
     /// Fits a model.
@@ -169,6 +174,14 @@ pub enum FitError {
     NoItems {
         /// The model.
         model: &'static str,
+    },
+    /// It is told to fine-tune on events that training does not hold.
+    #[error("no training sample is of type `{target}`, which `target` asks for; there are {found}")]
+    NoTarget {
+        /// What was asked for.
+        target: Event,
+        /// Types of events that training holds, in words.
+        found: String,
     },
     /// The catalogue is too large for it.
     #[error(
@@ -224,6 +237,7 @@ pub struct UnknownModel {
 }
 
 type Check = fn(&Value) -> Result<Value, ParameterError>;
+type ReadsItems = fn(&Value) -> Result<bool, ParameterError>;
 type Fit = fn(&Value, &TrainingData<'_>, &mut Run<'_>) -> Result<Box<dyn Model>, FitError>;
 type Load = fn(&Tensors) -> Result<Box<dyn Model>, LoadError>;
 
@@ -242,11 +256,10 @@ pub struct Entry {
     pub capabilities: &'static [Capability],
     /// Its parameters.
     pub parameters: &'static [Parameter],
-    /// Whether it reads [`TrainingData::items`].
-    pub reads_items: bool,
     /// Whether a weight scales a step of training.
     pub is_trained_by_steps: bool,
     check: Check,
+    reads_items: ReadsItems,
     fit: Fit,
     load: Load,
 }
@@ -260,9 +273,9 @@ impl Entry {
             paper: R::PAPER,
             capabilities: R::CAPABILITIES,
             parameters: R::PARAMETERS,
-            reads_items: R::READS_ITEMS,
             is_trained_by_steps: R::IS_TRAINED_BY_STEPS,
             check: check::<R>,
+            reads_items: reads_items::<R>,
             fit: fit::<R>,
             load: load::<R>,
         }
@@ -274,6 +287,14 @@ impl Entry {
     /// If a parameter is unknown or its value is wrong.
     pub fn check(&self, parameters: &Value) -> Result<Value, ParameterError> {
         (self.check)(parameters)
+    }
+
+    /// Whether a model with these parameters reads [`TrainingData::items`].
+    ///
+    /// # Errors
+    /// If a parameter is unknown or its value is wrong.
+    pub fn reads_items(&self, parameters: &Value) -> Result<bool, ParameterError> {
+        (self.reads_items)(parameters)
     }
 
     /// Fits a model.
@@ -350,6 +371,10 @@ fn check<R: Recommender>(parameters: &Value) -> Result<Value, ParameterError> {
         model: R::NAME,
         source,
     })
+}
+
+fn reads_items<R: Recommender>(parameters: &Value) -> Result<bool, ParameterError> {
+    Ok(R::reads_items(&parse::<R>(parameters)?))
 }
 
 fn fit<R: Recommender>(

@@ -163,7 +163,8 @@ fn write_representations(
             .par_iter()
             .map(|&(sequence, end)| {
                 // Every history was seen when samples and requests were read.
-                features.history(sequences.history(sequence, end).unwrap_or(&[]))
+                let history = sequences.history(sequence, end).unwrap_or_default();
+                features.history(history.items())
             })
             .collect();
         for row in rows {
@@ -197,13 +198,13 @@ fn write_samples(
         let sample = sample.map_err(Failure::data)?;
         let history = sequences
             .history(sample.sequence, sample.history_end)
-            .unwrap_or(&[]);
+            .unwrap_or_default();
         let row = ProbeSample {
             sample_id: sample.sample_id,
             sequence: sample.sequence,
             item: sample.item,
             history_length: sample.history_end,
-            last_item: history.last().copied(),
+            last_item: history.items().last().copied(),
             history_row: histories.row(sample.sequence, sample.history_end),
             occurred_at: sample.occurred_at,
             weight: sample.weight,
@@ -226,11 +227,11 @@ fn write_requests(
     let rows = requests.iter().map(|request| {
         let history = sequences
             .history(request.sequence, request.history_end)
-            .unwrap_or(&[]);
+            .unwrap_or_default();
         ProbeRequest {
             request: request.request,
             part: request.part,
-            last_item: history.last().copied(),
+            last_item: history.items().last().copied(),
             history_row: histories.row(request.sequence, request.history_end),
             relevant: request.relevant.clone(),
             losses: losses.map_or_else(Vec::new, |losses| {

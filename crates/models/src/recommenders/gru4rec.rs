@@ -1,9 +1,11 @@
 //! A recurrent network over the events of a user: its state predicts what comes next.
 //!
 //! ```text
-//! x = dropout(E[item])    h_t = GRU(x_t, h_(t-1)), layer by layer, dropout between
+//! x = dropout(E[item] + side)    h_t = GRU(x_t, h_(t-1)), layer by layer, dropout between
 //! score(i) = h E[i] + b_i
 //! ```
+//!
+//! `side` is what `inputs` add, nothing by default: see `sequence/side.rs`.
 //!
 //! # Paper
 //! Hidasi, Karatzoglou, Baltrunas, Tikk, "Session-based recommendations with recurrent neural
@@ -17,7 +19,7 @@
 //! Items and outputs share one table. `AdamW` instead of Adagrad.
 //!
 //! # Needs
-//! Sequences, target items, weights.
+//! Sequences, target items, weights; with `inputs`, types of events, instants, items.
 //!
 //! # Cost
 //! As `sasrec`, with layers x dimensions^2 x 36 operations per position besides the loss. Positions
@@ -31,8 +33,8 @@ use crate::data::TrainingData;
 use crate::recommender::{Capability, FitError, LoadError, Parameter, Recommender};
 use crate::run::Run;
 use crate::sequence::{
-    Batch, Network, Objective, ObjectiveKind, Output, SequenceModel, Span, Training, shape, train,
-    training,
+    Batch, INPUTS, Inputs, Network, Objective, ObjectiveKind, Output, SequenceModel, Side,
+    SideShape, Span, Training, shape, train, training,
 };
 
 /// The fitted model.
@@ -50,6 +52,7 @@ pub(super) struct Parameters {
     loss: ObjectiveKind,
     negatives: u32,
     temperature: f64,
+    inputs: Inputs,
     #[serde(flatten)]
     training: Training,
 }
@@ -65,12 +68,13 @@ impl Default for Parameters {
             loss: ObjectiveKind::Softmax,
             negatives: 1,
             temperature: 0.75,
+            inputs: Inputs::default(),
             training: Training::default(),
         }
     }
 }
 
-const OWN: [Parameter; 8] = [
+const OWN: [Parameter; 9] = [
     training::DIMENSIONS,
     Parameter {
         name: "layers",
@@ -87,6 +91,7 @@ const OWN: [Parameter; 8] = [
     training::LOSS,
     training::NEGATIVES,
     training::TEMPERATURE,
+    INPUTS,
 ];
 
 /// Everything that the network's parameters depend on.
@@ -117,10 +122,16 @@ struct Recurrent {
     items: ParameterId,
     bias: ParameterId,
     layers: Vec<Layer>,
+    side: Side,
 }
 
 impl Recurrent {
-    fn new(shape: Shape, objective: Objective, seed: Seed) -> (Self, Weights<f32>) {
+    fn new(
+        shape: Shape,
+        side: SideShape,
+        objective: Objective,
+        seed: Seed,
+    ) -> (Self, Weights<f32>) {
         let mut weights = Weights::new(seed);
         let columns = shape.dimensions;
         let bound = libm::sqrt(1.0 / columns as f64);
@@ -152,12 +163,14 @@ impl Recurrent {
                 }
             })
             .collect();
+        let side = Side::new(side, &mut weights, columns, table);
         let network = Self {
             shape,
             objective,
             items,
             bias,
             layers,
+            side,
         };
         (network, weights)
     }
@@ -186,6 +199,7 @@ impl Network for Recurrent {
     fn hidden<F: Real>(&self, tape: &mut Tape<'_, F>, batch: &Batch) -> Value {
         let dropout = self.shape.dropout;
         let mut x = tape.embedding(self.items, &batch.items);
+        x = self.side.add(tape, x, batch, F::ONE);
         x = tape.dropout_add(x, None, dropout, "embedding");
         for layer in &self.layers {
             x = tape.gru(
@@ -203,6 +217,7 @@ impl Network for Recurrent {
     }
 
     fn save(&self, tensors: &mut Tensors) -> Result<(), TensorError> {
+        self.side.save(tensors)?;
         let shape = &self.shape;
         let numbers = [
             shape.n_items,
@@ -223,7 +238,9 @@ impl Network for Recurrent {
             layers,
             dropout: 0.0,
         };
-        Ok(Self::new(shape, Objective::softmax(n_items), Seed::root(0)))
+        let side = SideShape::load(tensors, n_items)?;
+        let objective = Objective::softmax(n_items);
+        Ok(Self::new(shape, side, objective, Seed::root(0)))
     }
 }
 
@@ -233,8 +250,11 @@ impl Recommender for Gru4Rec {
     const DOC: &'static str = "A recurrent network over the events of a user (GRU4Rec).";
     const PAPER: &'static str = "Hidasi et al., ICLR 2016; Hidasi and Karatzoglou, CIKM 2018";
     const CAPABILITIES: &'static [Capability] = &[Capability::Losses];
-    const PARAMETERS: &'static [Parameter] =
-        &training::join::<8, 11, 19>(OWN, training::PARAMETERS);
+    const PARAMETERS: &'static [Parameter] = &training::join::<
+        { OWN.len() },
+        { training::PARAMETERS.len() },
+        { OWN.len() + training::PARAMETERS.len() },
+    >(OWN, training::PARAMETERS);
     type Parameters = Parameters;
 
     fn check(parameters: &Parameters) -> Result<(), String> {
@@ -245,6 +265,10 @@ impl Recommender for Gru4Rec {
         training::sampling(p.negatives, p.temperature)?;
         training::share("dropout", p.dropout)?;
         p.training.check()
+    }
+
+    fn reads_items(parameters: &Parameters) -> bool {
+        parameters.inputs.attributes
     }
 
     fn fit(
@@ -264,7 +288,8 @@ impl Recommender for Gru4Rec {
             dropout: p.dropout,
         };
         let objective = Objective::new(p.loss, p.negatives, p.temperature, data);
-        let (network, weights) = Recurrent::new(shape, objective, run.seed);
+        let side = SideShape::of(p.inputs, data, Self::NAME)?;
+        let (network, weights) = Recurrent::new(shape, side, objective, run.seed);
         Ok(Self(train(network, weights, &p.training, data, run)?))
     }
 
@@ -278,9 +303,11 @@ crate::sequence::delegate_model!(Gru4Rec);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequence::tests::{N_ITEMS, causal, linear_in_samples, reaches_every_parameter};
+    use crate::sequence::tests::{
+        ALL_INPUTS, N_ITEMS, causal, linear_in_samples, reaches_every_parameter, side,
+    };
 
-    fn network() -> (Recurrent, Weights<f32>) {
+    fn network(inputs: Inputs) -> (Recurrent, Weights<f32>) {
         let shape = Shape {
             n_items: N_ITEMS,
             span: Span {
@@ -291,24 +318,33 @@ mod tests {
             layers: 2,
             dropout: 0.3,
         };
-        Recurrent::new(shape, Objective::softmax(N_ITEMS), Seed::root(3))
+        let objective = Objective::softmax(N_ITEMS);
+        Recurrent::new(shape, side(inputs), objective, Seed::root(3))
     }
 
     #[test]
     fn every_parameter_receives_a_gradient() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
         reaches_every_parameter(&network, &weights);
     }
 
     #[test]
     fn the_gradient_of_a_batch_is_the_weighted_sum_of_those_of_samples() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
         linear_in_samples(&network, &weights);
     }
 
     #[test]
     fn one_pass_over_windows_equals_one_pass_per_sample() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
+        causal(&network, &weights);
+    }
+
+    #[test]
+    fn optional_inputs_obey_the_same_laws() {
+        let (network, weights) = network(ALL_INPUTS);
+        reaches_every_parameter(&network, &weights);
+        linear_in_samples(&network, &weights);
         causal(&network, &weights);
     }
 }

@@ -26,6 +26,7 @@ use tensors::{Csr, TensorError, Tensors};
 
 use crate::counts::Counts;
 use crate::data::TrainingData;
+use crate::history::History;
 use crate::recommender::{Capability, FitError, LoadError, Losses, Model, Parameter, Recommender};
 use crate::run::Run;
 
@@ -69,7 +70,7 @@ fn count(data: &TrainingData<'_>) -> Result<Csr<f64>, FitError> {
     // A counting sort by last item keeps the order of the samples within a row.
     let mut starts = vec![0_usize; n + 1];
     for sample in 0..data.n_samples() {
-        if let Some(&from) = data.history(sample).last() {
+        if let Some(&from) = data.history(sample).items().last() {
             starts[from as usize + 1] += 1;
         }
     }
@@ -79,7 +80,7 @@ fn count(data: &TrainingData<'_>) -> Result<Csr<f64>, FitError> {
     let mut next = starts.clone();
     let mut pairs = vec![(0_u32, 0.0_f64); starts[n]];
     for sample in 0..data.n_samples() {
-        if let Some(&from) = data.history(sample).last() {
+        if let Some(&from) = data.history(sample).items().last() {
             let at = &mut next[from as usize];
             pairs[*at] = (data.item(sample), data.weight(sample));
             *at += 1;
@@ -131,9 +132,9 @@ impl Recommender for Markov {
 }
 
 impl Model for Markov {
-    fn score(&self, _: Option<u32>, history: &[u32], scores: &mut [f64]) {
+    fn score(&self, _: Option<u32>, history: History<'_>, scores: &mut [f64]) {
         self.counts.write_shares(scores);
-        if let Some(last) = self.last(history) {
+        if let Some(last) = self.last(history.items()) {
             let (items, weights) = self.transitions.row(last);
             for (&item, weight) in items.iter().zip(weights) {
                 if let Some(score) = scores.get_mut(item as usize) {
@@ -164,9 +165,9 @@ impl Model for Markov {
 }
 
 impl Losses for Markov {
-    fn loss(&self, history: &[u32], item: u32) -> f64 {
+    fn loss(&self, history: History<'_>, item: u32) -> f64 {
         let share = self.counts.share(item);
-        let Some(last) = self.last(history) else {
+        let Some(last) = self.last(history.items()) else {
             return -libm::log(share);
         };
         let (items, weights) = self.transitions.row(last);
@@ -194,12 +195,12 @@ mod tests {
         let share = [4.0, 5.0, 2.0, 1.0].map(|n| n / 12.0);
         let after_0 = [0.0, 3.0, 0.0, 0.0];
         let mut scores = [0.0; 4];
-        model.score(None, &[2, 0], &mut scores);
+        model.score(None, History::of(&[2, 0]), &mut scores);
         for item in 0..4_u32 {
             let at = item as usize;
             let expected = after_0[at] + share[at];
             assert!((scores[at] - expected).abs() < 1e-15);
-            let loss = model.loss(&[2, 0], item);
+            let loss = model.loss(History::of(&[2, 0]), item);
             assert!((loss + libm::log(expected / 4.0)).abs() < 1e-15);
         }
         let transitions = model.transitions().unwrap();
@@ -215,6 +216,7 @@ mod tests {
         // Item 2 is known and was never followed; item 7 is not known.
         for history in [&[][..], &[2], &[7]] {
             let mut scores = [0.0; 3];
+            let history = History::of(history);
             model.score(None, history, &mut scores);
             for (score, count) in scores.iter().zip([2.0, 3.0, 1.0]) {
                 assert!((score - count / 6.0).abs() < 1e-15);

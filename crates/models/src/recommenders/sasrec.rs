@@ -1,13 +1,14 @@
 //! Self-attention over the events of a user: each event predicts what comes after it.
 //!
 //! ```text
-//! x_0 = dropout(sqrt(d) E[item] + P[position])
+//! x_0 = dropout(sqrt(d) E[item] + P[position] + side)
 //! x' = x + dropout(attention(norm(x)))    x = x' + dropout(W_2 relu(W_1 norm(x') + b_1) + b_2)
 //! score(i) = norm(x_layers) E[i]
 //! ```
 //!
 //! Attention is causal; items and outputs share the table E. Positions count from the start of a
-//! window, so that a window of a sequence and the history of a request look alike.
+//! window, so that a window of a sequence and the history of a request look alike. `side` is what
+//! `inputs` add, nothing by default: see `sequence/side.rs`; attributes are scaled as items are.
 //!
 //! # Paper
 //! Kang and `McAuley`, "Self-attentive sequential recommendation", ICDM 2018. Losses: Petrov and
@@ -23,7 +24,7 @@
 //! one.
 //!
 //! # Needs
-//! Sequences, target items, weights.
+//! Sequences, target items, weights; with `inputs`, types of events, instants, items.
 //!
 //! # Cost
 //! Fit: per epoch, positions x (items x dimensions x 6 + layers x dimensions^2 x 72) floating-point
@@ -42,8 +43,8 @@ use crate::data::TrainingData;
 use crate::recommender::{Capability, FitError, LoadError, Parameter, Recommender};
 use crate::run::Run;
 use crate::sequence::{
-    Batch, Network, Objective, ObjectiveKind, Output, SequenceModel, Span, Training, Transformer,
-    TransformerSettings, shape, train, training,
+    Batch, INPUTS, Inputs, Network, Objective, ObjectiveKind, Output, SequenceModel, Side,
+    SideShape, Span, Training, Transformer, TransformerSettings, shape, train, training,
 };
 
 /// The fitted model.
@@ -64,6 +65,7 @@ pub(super) struct Parameters {
     loss: ObjectiveKind,
     negatives: u32,
     temperature: f64,
+    inputs: Inputs,
     #[serde(flatten)]
     training: Training,
 }
@@ -90,12 +92,13 @@ impl Default for Parameters {
             loss: ObjectiveKind::Softmax,
             negatives: 1,
             temperature: 0.75,
+            inputs: Inputs::default(),
             training: Training::default(),
         }
     }
 }
 
-const OWN: [Parameter; 11] = [
+const OWN: [Parameter; 12] = [
     training::DIMENSIONS,
     Parameter {
         name: "layers",
@@ -127,6 +130,7 @@ const OWN: [Parameter; 11] = [
     training::LOSS,
     training::NEGATIVES,
     training::TEMPERATURE,
+    INPUTS,
 ];
 
 /// The network.
@@ -137,6 +141,7 @@ struct Causal {
     items: ParameterId,
     positions: ParameterId,
     blocks: Transformer,
+    side: Side,
 }
 
 /// Everything that the network's parameters depend on.
@@ -153,7 +158,12 @@ struct Shape {
 }
 
 impl Causal {
-    fn new(shape: Shape, objective: Objective, seed: Seed) -> (Self, Weights<f32>) {
+    fn new(
+        shape: Shape,
+        side: SideShape,
+        objective: Objective,
+        seed: Seed,
+    ) -> (Self, Weights<f32>) {
         let mut weights = Weights::new(seed);
         let columns = shape.dimensions;
         let table = Init::TruncatedNormal { std: 0.02 };
@@ -175,12 +185,14 @@ impl Causal {
             dropout: shape.dropout,
         };
         let blocks = Transformer::new(&mut weights, settings);
+        let side = Side::new(side, &mut weights, columns, table);
         let network = Self {
             shape,
             objective,
             items,
             positions,
             blocks,
+            side,
         };
         (network, weights)
     }
@@ -214,19 +226,26 @@ impl Network for Causal {
             let scale = libm::sqrt(self.shape.dimensions as f64);
             (F::of(scale), self.shape.dropout)
         };
-        let x = tape.embedding_with_positions(
+        // What is dropped is the sum, so dropout waits for all of it.
+        let within = if self.side.is_empty() { dropout } else { 0.0 };
+        let mut x = tape.embedding_with_positions(
             self.items,
             self.positions,
             &batch.items,
             &batch.positions,
             scale,
-            dropout,
+            within,
             "embedding",
         );
+        if !self.side.is_empty() {
+            x = self.side.add(tape, x, batch, scale);
+            x = tape.dropout_add(x, None, dropout, "embedding");
+        }
         self.blocks.forward(tape, x, batch)
     }
 
     fn save(&self, tensors: &mut Tensors) -> Result<(), TensorError> {
+        self.side.save(tensors)?;
         let shape = &self.shape;
         let numbers = [
             shape.n_items,
@@ -263,7 +282,9 @@ impl Network for Causal {
             dropout: 0.0,
         };
         shape::heads(dimensions, heads)?;
-        Ok(Self::new(shape, Objective::softmax(n_items), Seed::root(0)))
+        let side = SideShape::load(tensors, n_items)?;
+        let objective = Objective::softmax(n_items);
+        Ok(Self::new(shape, side, objective, Seed::root(0)))
     }
 }
 
@@ -274,8 +295,11 @@ impl Recommender for Sasrec {
     const PAPER: &'static str =
         "Kang and `McAuley`, ICDM 2018; losses of Petrov and Macdonald, 2023";
     const CAPABILITIES: &'static [Capability] = &[Capability::Losses];
-    const PARAMETERS: &'static [Parameter] =
-        &training::join::<11, 11, 22>(OWN, training::PARAMETERS);
+    const PARAMETERS: &'static [Parameter] = &training::join::<
+        { OWN.len() },
+        { training::PARAMETERS.len() },
+        { OWN.len() + training::PARAMETERS.len() },
+    >(OWN, training::PARAMETERS);
     type Parameters = Parameters;
 
     fn check(parameters: &Parameters) -> Result<(), String> {
@@ -288,6 +312,10 @@ impl Recommender for Sasrec {
         training::sampling(p.negatives, p.temperature)?;
         training::share("dropout", p.dropout)?;
         p.training.check()
+    }
+
+    fn reads_items(parameters: &Parameters) -> bool {
+        parameters.inputs.attributes
     }
 
     fn fit(
@@ -310,7 +338,8 @@ impl Recommender for Sasrec {
             dropout: p.dropout,
         };
         let objective = Objective::new(p.loss, p.negatives, p.temperature, data);
-        let (network, weights) = Causal::new(shape, objective, run.seed);
+        let side = SideShape::of(p.inputs, data, Self::NAME)?;
+        let (network, weights) = Causal::new(shape, side, objective, run.seed);
         Ok(Self(train(network, weights, &p.training, data, run)?))
     }
 
@@ -324,9 +353,11 @@ crate::sequence::delegate_model!(Sasrec);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequence::tests::{N_ITEMS, causal, linear_in_samples, reaches_every_parameter};
+    use crate::sequence::tests::{
+        ALL_INPUTS, N_ITEMS, causal, linear_in_samples, reaches_every_parameter, side,
+    };
 
-    fn network() -> (Causal, Weights<f32>) {
+    fn network(inputs: Inputs) -> (Causal, Weights<f32>) {
         let shape = Shape {
             n_items: N_ITEMS,
             span: Span {
@@ -340,17 +371,19 @@ mod tests {
             post_norm: false,
             dropout: 0.3,
         };
-        Causal::new(shape, Objective::softmax(N_ITEMS), Seed::root(3))
+        let objective = Objective::softmax(N_ITEMS);
+        Causal::new(shape, side(inputs), objective, Seed::root(3))
     }
 
     #[test]
     fn norms_after_the_sums_obey_the_same_laws() {
-        let (network, _) = network();
+        let (network, _) = network(Inputs::default());
         let shape = Shape {
             post_norm: true,
             ..network.shape
         };
-        let (network, weights) = Causal::new(shape, network.objective, Seed::root(4));
+        let side = SideShape::default();
+        let (network, weights) = Causal::new(shape, side, network.objective, Seed::root(4));
         reaches_every_parameter(&network, &weights);
         linear_in_samples(&network, &weights);
         causal(&network, &weights);
@@ -358,19 +391,27 @@ mod tests {
 
     #[test]
     fn every_parameter_receives_a_gradient() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
         reaches_every_parameter(&network, &weights);
     }
 
     #[test]
     fn the_gradient_of_a_batch_is_the_weighted_sum_of_those_of_samples() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
         linear_in_samples(&network, &weights);
     }
 
     #[test]
     fn one_pass_over_windows_equals_one_pass_per_sample() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
+        causal(&network, &weights);
+    }
+
+    #[test]
+    fn optional_inputs_obey_the_same_laws() {
+        let (network, weights) = network(ALL_INPUTS);
+        reaches_every_parameter(&network, &weights);
+        linear_in_samples(&network, &weights);
         causal(&network, &weights);
     }
 }

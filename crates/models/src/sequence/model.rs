@@ -5,6 +5,7 @@ use tensors::{Context, Matrix, Parameters, Tape, TensorError, Tensors, multiply}
 
 use super::network::Network;
 use crate::counts::Counts;
+use crate::history::{Columns, History};
 use crate::recommender::{LoadError, Losses, Model};
 
 const STEPS: &str = "steps";
@@ -45,17 +46,15 @@ impl<N: Network> SequenceModel<N> {
         })
     }
 
-    /// The items of a history that are known.
-    fn known(&self, history: &[u32]) -> Vec<u32> {
-        let known = history.iter().copied();
-        known
-            .filter(|item| (*item as usize) < self.network.n_items())
-            .collect()
+    /// The events of a history whose items are known.
+    fn known(&self, history: History<'_>) -> Columns {
+        let n_items = self.network.n_items();
+        Columns::of(history, |item| (item as usize) < n_items)
     }
 
     /// Scores of the vocabulary for histories of known items, none of them empty: [histories,
     /// items].
-    fn logits(&self, histories: &[&[u32]]) -> Vec<f32> {
+    fn logits(&self, histories: &[History<'_>]) -> Vec<f32> {
         let (batch, rows) = self.network.request_batch(histories);
         let mut tape = Tape::new(&self.parameters, Context::inference());
         let hidden = self.network.hidden(&mut tape, &batch);
@@ -97,21 +96,21 @@ fn write_scores(logits: &[f32], scores: &mut [f64]) {
 }
 
 impl<N: Network> Model for SequenceModel<N> {
-    fn score(&self, user: Option<u32>, history: &[u32], scores: &mut [f64]) {
+    fn score(&self, user: Option<u32>, history: History<'_>, scores: &mut [f64]) {
         self.score_block(&[(user, history)], scores);
     }
 
-    fn score_block(&self, requests: &[(Option<u32>, &[u32])], scores: &mut [f64]) {
+    fn score_block(&self, requests: &[(Option<u32>, History<'_>)], scores: &mut [f64]) {
         let n = scores.len() / requests.len().max(1);
         let most = self.network.span().length as usize;
-        let mut rows: Vec<(Vec<u32>, &mut [f64])> = requests
+        let known: Vec<Columns> = requests
             .iter()
+            .map(|(_, history)| self.known(*history))
+            .collect();
+        let mut rows: Vec<(History<'_>, &mut [f64])> = known
+            .iter()
+            .map(|known| known.history().last(most))
             .zip(scores.chunks_exact_mut(n.max(1)))
-            .map(|((_, history), scores)| {
-                let mut known = self.known(history);
-                known.drain(..known.len().saturating_sub(most));
-                (known, scores)
-            })
             .collect();
         // Histories of one length need no padding.
         rows.sort_by_key(|(known, _)| known.len());
@@ -124,7 +123,7 @@ impl<N: Network> Model for SequenceModel<N> {
             if rows.is_empty() {
                 return;
             }
-            let histories: Vec<&[u32]> = rows.iter().map(|(known, _)| known.as_slice()).collect();
+            let histories: Vec<History<'_>> = rows.iter().map(|(known, _)| *known).collect();
             let logits = self.logits(&histories);
             let logits = logits.chunks_exact(self.network.n_items());
             for ((_, scores), logits) in rows.iter_mut().zip(logits) {
@@ -154,12 +153,13 @@ impl<N: Network> Losses for SequenceModel<N> {
     /// Cross-entropy of the softmax over the vocabulary, whatever training minimised, from the
     /// window that training would have used. An item outside the vocabulary has the score of the
     /// lowest, less 1. Without a history, popularity.
-    fn loss(&self, history: &[u32], item: u32) -> f64 {
+    fn loss(&self, history: History<'_>, item: u32) -> f64 {
         let known = self.known(self.network.span().seen(history));
+        let known = known.history();
         if known.is_empty() {
             return -libm::log(self.counts.share(item));
         }
-        let logits = self.logits(&[&known]);
+        let logits = self.logits(&[known]);
         let fold = |start: f64, f: fn(f64, f64) -> f64| {
             logits.iter().fold(start, |sum, &x| f(sum, f64::from(x)))
         };

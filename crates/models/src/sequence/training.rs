@@ -1,6 +1,7 @@
 //! Parameters of training that all sequence models share.
 
 use serde::{Deserialize, Serialize};
+use tables::Event;
 
 use crate::recommender::Parameter;
 
@@ -20,6 +21,9 @@ pub(crate) struct Training {
     pub(crate) validate_every: u32,
     pub(crate) steps: u64,
     pub(crate) checkpoint_steps: u64,
+    /// Epochs in which all events are learned from, before those of `target` alone.
+    pub(crate) pretrain_epochs: u32,
+    pub(crate) target: Option<Event>,
 }
 
 impl Default for Training {
@@ -36,12 +40,14 @@ impl Default for Training {
             validate_every: 1,
             steps: 0,
             checkpoint_steps: 5000,
+            pretrain_epochs: 0,
+            target: None,
         }
     }
 }
 
 /// Declarations of the fields of [`Training`].
-pub(crate) const PARAMETERS: [Parameter; 11] = [
+pub(crate) const PARAMETERS: [Parameter; 13] = [
     Parameter {
         name: "batch",
         default: "2048",
@@ -96,6 +102,16 @@ pub(crate) const PARAMETERS: [Parameter; 11] = [
         name: "checkpoint_steps",
         default: "5000",
         doc: "Steps between states that are kept to resume from, beside each epoch's end; 0: none.",
+    },
+    Parameter {
+        name: "pretrain_epochs",
+        default: "0",
+        doc: "The first of `epochs`, in which all events are learned from; below `epochs`. Needs `target`. Validation and early stopping begin after them.",
+    },
+    Parameter {
+        name: "target",
+        default: "null",
+        doc: "The type of event (`view`, `click`, `favorite`, `cart`, `purchase`, `rating`, `cancel`) that is learned from after `pretrain_epochs`; the others stay visible. null: all events.",
     },
 ];
 
@@ -183,6 +199,14 @@ impl Training {
         at_least_one("batch", self.batch)?;
         at_least_one("epochs", self.epochs)?;
         at_least_one("validate_every", self.validate_every)?;
+        if self.pretrain_epochs > 0 && self.target.is_none() {
+            return Err("`pretrain_epochs` needs `target`, the events to fine-tune on".to_owned());
+        }
+        if self.pretrain_epochs >= self.epochs {
+            return Err(
+                "`pretrain_epochs` must be below `epochs`, of which it is a part".to_owned(),
+            );
+        }
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
             return Err("`learning_rate` must be a number above 0".to_owned());
         }
