@@ -175,7 +175,9 @@ pub(crate) fn other_part(found: impl std::fmt::Display, part: Part) -> Failure {
         Exit::Configuration,
         format!("the probe took gradients against requests of `{found}`, the target is `{part}`"),
     )
-    .hint(format!("write `gradients: {{ part: {part} }}` at the node that probes"))
+    .hint(format!(
+        "write `gradients: {{ part: {part} }}` at the node that probes"
+    ))
 }
 
 /// The suspicious end of a method's scale, as tables have it.

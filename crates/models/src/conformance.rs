@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tables::ItemFeatures;
 
 use crate::card::{Card, load, save};
-use crate::data::{Samples, Sequences, TrainingData};
+use crate::data::{Samples, TrainingData};
+use crate::history::{History, Sequences};
 use crate::recommender::{Capability, Entry, Model};
 use crate::recommenders::REGISTRY;
 use crate::run::Run;
@@ -90,7 +91,7 @@ pub(crate) fn overfits(entry: &Entry, parameters: &Value) {
                 .filter(|item| item != target)
                 .collect();
             let mut scores = vec![0.0; 32];
-            model.score(Some(user), &history, &mut scores);
+            model.score(Some(user), History::of(&history), &mut scores);
             let score = scores[*target as usize];
             let better = (0_u32..32)
                 .filter(|item| !history.contains(item) && scores[*item as usize] > score)
@@ -159,13 +160,13 @@ fn answers(model: &dyn Model) -> Vec<u64> {
         let mut scores = vec![f64::NAN; N_ITEMS + 2];
         for user in [None, Some(0), Some(99)] {
             scores.fill(f64::NAN);
-            model.score(user, history, &mut scores);
+            model.score(user, History::of(history), &mut scores);
             assert!(scores.iter().all(|score| score.is_finite()));
             bits.extend(scores.iter().map(|score| score.to_bits()));
         }
         if let Some(losses) = model.losses() {
             for item in 0..ITEMS.end + 2 {
-                let loss = losses.loss(history, item);
+                let loss = losses.loss(History::of(history), item);
                 assert!(loss.is_finite());
                 bits.push(loss.to_bits());
             }
@@ -261,7 +262,12 @@ fn models_that_read_items_say_so_where_there_are_none() {
     let data = TrainingData::new(&samples, &sequences, N_ITEMS).unwrap();
     for entry in REGISTRY {
         let fitted = entry.fit(&Value::Null, &data, &mut Run::silent(Seed::root(1)));
-        assert_eq!(fitted.is_err(), entry.reads_items, "{}", entry.name);
+        assert_eq!(
+            fitted.is_err(),
+            entry.reads_items(&Value::Null).unwrap(),
+            "{}",
+            entry.name
+        );
     }
 }
 
@@ -270,7 +276,7 @@ fn an_empty_history_is_served_by_popularity() {
     let (samples, sequences) = log(&[(&[4, 1, 1, 4, 1, 6], &[1.0; 6])]);
     for entry in REGISTRY {
         let mut scores = vec![0.0; N_ITEMS];
-        fit(entry, &samples, &sequences).score(None, &[], &mut scores);
+        fit(entry, &samples, &sequences).score(None, History::default(), &mut scores);
         let mut order: Vec<usize> = (0..N_ITEMS).collect();
         order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
         assert_eq!(order, [1, 4, 6, 0, 2, 3, 5, 7], "{}", entry.name);
@@ -359,7 +365,7 @@ proptest! {
             let model = fit(entry, &samples, &sequences);
             if let Some(losses) = model.losses() {
                 let sum: f64 = ITEMS
-                    .map(|item| libm::exp(-losses.loss(&history, item)))
+                    .map(|item| libm::exp(-losses.loss(History::of(&history), item)))
                     .sum();
                 prop_assert!((sum - 1.0).abs() < 1e-12, "{} sums to {sum}", entry.name);
             }

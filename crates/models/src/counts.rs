@@ -93,7 +93,7 @@ impl Transitions {
         // A counting sort by last item keeps the order of the samples within a row.
         let mut starts = vec![0_usize; n + 1];
         for sample in 0..data.n_samples() {
-            if let Some(&from) = data.history(sample).last() {
+            if let Some(&from) = data.history(sample).items().last() {
                 starts[from as usize + 1] += 1;
             }
         }
@@ -103,7 +103,7 @@ impl Transitions {
         let mut next = starts.clone();
         let mut pairs = vec![(0_u32, 0.0_f64); starts[n]];
         for sample in 0..data.n_samples() {
-            if let Some(&from) = data.history(sample).last() {
+            if let Some(&from) = data.history(sample).items().last() {
                 let at = &mut next[from as usize];
                 pairs[*at] = (data.item(sample), data.weight(sample));
                 *at += 1;

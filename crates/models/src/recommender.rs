@@ -4,30 +4,32 @@ use rayon::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tables::Event;
 use tensors::{Csr, CsrError, TensorError, Tensors};
 
 use crate::data::TrainingData;
+use crate::history::History;
 use crate::recommenders::REGISTRY;
 use crate::run::Run;
 
 /// A fitted model.
 pub trait Model: Send + Sync {
-    /// Scores items `0..scores.len()`, the whole catalogue, for a history, oldest item first.
+    /// Scores items `0..scores.len()`, the whole catalogue, for a history, oldest event first.
     /// Higher is better; every score is finite. Histories and catalogue may hold items outside
     /// the vocabulary. The empty history is scored by popularity.
     ///
     /// `user` is the number of the sequence that the history belongs to, if it is known: models
     /// with a vector per user look it up, all others do not look at it, and every model does
     /// without.
-    fn score(&self, user: Option<u32>, history: &[u32], scores: &mut [f64]);
+    fn score(&self, user: Option<u32>, history: History<'_>, scores: &mut [f64]);
 
     /// Scores several histories, each with its user, if known; `scores` is `[requests, items]`.
     /// Models that answer many at once faster than one by one do it here. Equal calls give equal
     /// bits; the last bits of a score may differ between blocks.
-    fn score_block(&self, requests: &[(Option<u32>, &[u32])], scores: &mut [f64]) {
+    fn score_block(&self, requests: &[(Option<u32>, History<'_>)], scores: &mut [f64]) {
         let n = scores.len() / requests.len().max(1);
         for ((user, history), scores) in requests.iter().zip(scores.chunks_exact_mut(n.max(1))) {
-            self.score(*user, history, scores);
+            self.score(*user, *history, scores);
         }
     }
 
@@ -71,17 +73,17 @@ pub trait Model: Send + Sync {
 /// start at fixed events, and a request sees the last ones. Samples and requests are therefore
 /// asked for in two ways.
 pub trait Losses: Send + Sync {
-    /// Loss of a target given the history of a training sample, oldest item first.
-    fn loss(&self, history: &[u32], item: u32) -> f64;
+    /// Loss of a target given the history of a training sample, oldest event first.
+    fn loss(&self, history: History<'_>, item: u32) -> f64;
 
     /// Losses of the relevant items of requests, each with its history: from what
     /// [`Model::score`] sees of it, so that the loss of a target belongs to its score. A list for
     /// each request, in the order of its items.
-    fn request_losses(&self, requests: &[(&[u32], &[u32])]) -> Vec<Vec<f64>> {
+    fn request_losses(&self, requests: &[(History<'_>, &[u32])]) -> Vec<Vec<f64>> {
         requests
             .par_iter()
             .map(|(history, items)| {
-                let of = |item: &u32| self.loss(history, *item);
+                let of = |item: &u32| self.loss(*history, *item);
                 items.iter().map(of).collect()
             })
             .collect()
@@ -104,7 +106,7 @@ pub trait LossGradients: Send + Sync {
     /// The gradient of the mean over requests of the mean loss over their relevant items, each with
     /// the part of its history that [`Model::score`] sees. A request without a history and an item
     /// outside the vocabulary cost what no parameter changes.
-    fn target(&self, requests: &[(&[u32], &[u32])]) -> TargetGradient;
+    fn target(&self, requests: &[(History<'_>, &[u32])]) -> TargetGradient;
 
     /// Length of the gradient of each sample, and its product with that of the target; `None` for
     /// a sample that gives no loss term. In the order of the samples; `on_progress` is told how many
@@ -194,8 +196,6 @@ pub trait Recommender: Model + Sized + 'static {
     const CAPABILITIES: &'static [Capability];
     /// Its parameters: the fields of `Parameters`.
     const PARAMETERS: &'static [Parameter];
-    /// Whether it reads [`TrainingData::items`].
-    const READS_ITEMS: bool = false;
     /// Whether a weight scales a step of training, so that one sample of weight 2 is not the same as
     /// two samples.
     const IS_TRAINED_BY_STEPS: bool = false;
@@ -208,6 +208,11 @@ pub trait Recommender: Model + Sized + 'static {
     /// What is wrong, as a lowercase fragment that names the parameter.
     fn check(_: &Self::Parameters) -> Result<(), String> {
         Ok(())
+    }
+
+    /// Whether it reads [`TrainingData::items`] with these parameters.
+    fn reads_items(_: &Self::Parameters) -> bool {
+        false
     }
 
     /// Fits a model.
@@ -252,6 +257,14 @@ pub enum FitError {
     NoItems {
         /// The model.
         model: &'static str,
+    },
+    /// It is told to fine-tune on events that training does not hold.
+    #[error("no training sample is of type `{target}`, which `target` asks for; there are {found}")]
+    NoTarget {
+        /// What was asked for.
+        target: Event,
+        /// Types of events that training holds, in words.
+        found: String,
     },
     /// The catalogue is too large for it.
     #[error(
@@ -310,6 +323,7 @@ pub struct UnknownModel {
 }
 
 type Check = fn(&Value) -> Result<Value, ParameterError>;
+type ReadsItems = fn(&Value) -> Result<bool, ParameterError>;
 type Fit = fn(&Value, &TrainingData<'_>, &mut Run<'_>) -> Result<Box<dyn Model>, FitError>;
 type Load = fn(&Tensors) -> Result<Box<dyn Model>, LoadError>;
 
@@ -328,11 +342,10 @@ pub struct Entry {
     pub capabilities: &'static [Capability],
     /// Its parameters.
     pub parameters: &'static [Parameter],
-    /// Whether it reads [`TrainingData::items`].
-    pub reads_items: bool,
     /// Whether a weight scales a step of training.
     pub is_trained_by_steps: bool,
     check: Check,
+    reads_items: ReadsItems,
     fit: Fit,
     load: Load,
 }
@@ -346,9 +359,9 @@ impl Entry {
             paper: R::PAPER,
             capabilities: R::CAPABILITIES,
             parameters: R::PARAMETERS,
-            reads_items: R::READS_ITEMS,
             is_trained_by_steps: R::IS_TRAINED_BY_STEPS,
             check: check::<R>,
+            reads_items: reads_items::<R>,
             fit: fit::<R>,
             load: load::<R>,
         }
@@ -360,6 +373,14 @@ impl Entry {
     /// If a parameter is unknown or its value is wrong.
     pub fn check(&self, parameters: &Value) -> Result<Value, ParameterError> {
         (self.check)(parameters)
+    }
+
+    /// Whether a model with these parameters reads [`TrainingData::items`].
+    ///
+    /// # Errors
+    /// If a parameter is unknown or its value is wrong.
+    pub fn reads_items(&self, parameters: &Value) -> Result<bool, ParameterError> {
+        (self.reads_items)(parameters)
     }
 
     /// Fits a model.
@@ -436,6 +457,10 @@ fn check<R: Recommender>(parameters: &Value) -> Result<Value, ParameterError> {
         model: R::NAME,
         source,
     })
+}
+
+fn reads_items<R: Recommender>(parameters: &Value) -> Result<bool, ParameterError> {
+    Ok(R::reads_items(&parse::<R>(parameters)?))
 }
 
 fn fit<R: Recommender>(

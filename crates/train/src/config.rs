@@ -477,15 +477,19 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
                 .hint("write `gradients: { part: valuation.fit }`"));
             }
             if offer.capabilities.contains(GRADIENTS) {
-                offer.facts.insert(GRADIENTS_PART.to_owned(), part.to_string());
+                offer
+                    .facts
+                    .insert(GRADIENTS_PART.to_owned(), part.to_string());
                 if has_states {
                     offer.capabilities.insert("trajectory".to_owned());
                 }
             }
         }
         None if has_states => {
-            return Err(wrong("the input `checkpoints` is wired, but nothing looks at it")
-                .hint("write `gradients: {}`, or leave the input out"));
+            return Err(
+                wrong("the input `checkpoints` is wired, but nothing looks at it")
+                    .hint("write `gradients: {}`, or leave the input out"),
+            );
         }
         None => {
             offer.capabilities.remove(GRADIENTS);

@@ -31,7 +31,16 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     let samples = read_samples(config, io)?;
     let requests = inputs::requests(io, &catalogue, &sequences)?;
 
-    let items = if entry.reads_items {
+    // Settings that are tried may read what the parameters themselves do not.
+    let settings = match &config.tune {
+        Some(tune) => tune::settings(entry, &parameters, tune)?,
+        None => vec![parameters.clone()],
+    };
+    let mut reads_items = false;
+    for setting in &settings {
+        reads_items |= entry.reads_items(setting).map_err(Failure::configuration)?;
+    }
+    let items = if reads_items {
         Some(inputs::item_features(io, &catalogue)?)
     } else {
         None
@@ -123,6 +132,9 @@ pub(crate) fn cannot_fit(error: FitError) -> Failure {
             Failure::configuration(error).hint(hint)
         }
         FitError::Parameters(_) => Failure::configuration(error),
+        FitError::NoTarget { .. } => {
+            Failure::configuration(error).hint("write one of those as `target`, or leave it out")
+        }
         FitError::Checkpoint(_) => Failure::environment(error),
         FitError::Validation(_) => {
             Failure::computation(error).hint("lower `learning_rate`, add `warmup`, or lower `clip`")
@@ -201,7 +213,7 @@ fn predict(
     let history = |request: &Request| {
         sequences
             .history(request.sequence, request.history_end)
-            .unwrap_or(&[])
+            .unwrap_or_default()
     };
     for block in requests.chunks(BLOCK) {
         let rows = ranker

@@ -175,7 +175,8 @@ fn write_representations(
             .par_iter()
             .map(|&(sequence, end)| {
                 // Every history was seen when samples and requests were read.
-                features.history(sequences.history(sequence, end).unwrap_or(&[]))
+                let history = sequences.history(sequence, end).unwrap_or_default();
+                features.history(history.items())
             })
             .collect();
         for row in rows {
@@ -226,7 +227,7 @@ fn write_samples(
             sequence: sample.sequence,
             item: sample.item,
             history_length: sample.history_end,
-            last_item: history.last().copied(),
+            last_item: history.items().last().copied(),
             history_row: histories.row(sample.sequence, sample.history_end),
             occurred_at: sample.occurred_at,
             weight: sample.weight,
@@ -249,11 +250,11 @@ fn write_requests(
     let history = |request: &Request| {
         sequences
             .history(request.sequence, request.history_end)
-            .unwrap_or(&[])
+            .unwrap_or_default()
     };
     let losses = match losses {
         Some(losses) => {
-            let asked: Vec<(&[u32], &[u32])> = requests
+            let asked: Vec<(History<'_>, &[u32])> = requests
                 .iter()
                 .map(|request| (history(request), request.relevant.as_slice()))
                 .collect();
@@ -267,7 +268,7 @@ fn write_requests(
         .map(|(request, losses)| ProbeRequest {
             request: request.request,
             part: request.part,
-            last_item: history(request).last().copied(),
+            last_item: history(request).items().last().copied(),
             history_row: histories.row(request.sequence, request.history_end),
             relevant: request.relevant.clone(),
             losses,

@@ -52,7 +52,10 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     let sequences = inputs::sequences(io, &catalogue)?;
     let samples = inputs::samples(io.input("samples")?, io, |_| Ok(Some(1.0)))?;
     let requests = inputs::requests(io, &catalogue, &sequences)?;
-    let items = if entry.reads_items {
+    let reads_items = entry
+        .reads_items(&parameters)
+        .map_err(Failure::configuration)?;
+    let items = if reads_items {
         Some(inputs::item_features(io, &catalogue)?)
     } else {
         None
@@ -217,7 +220,7 @@ impl Trained<'_> {
         let history = |request: &Request| {
             self.sequences
                 .history(request.sequence, request.history_end)
-                .unwrap_or(&[])
+                .unwrap_or_default()
         };
         let asked: Vec<(&[u32], &[u32])> = self
             .requests

@@ -143,7 +143,7 @@ impl Observer for Watch<'_> {
         let history = |request: &Request| {
             self.sequences
                 .history(request.sequence, request.history_end)
-                .unwrap_or(&[])
+                .unwrap_or_default()
         };
         let mut mean = Mean::default();
         for block in self.requests.chunks(BLOCK) {

@@ -238,6 +238,78 @@ fn models_that_cannot_be_fitted_say_what_to_write() {
     assert!(failure.to_string().contains("epoch 0"), "{failure}");
 }
 
+/// The shop, where every third event is a view.
+fn shop_with_views() -> Shop {
+    let mut shop = shop();
+    let kind = |sample_id: u64| [Event::View, Event::Purchase][usize::from(sample_id % 3 > 0)];
+    for sample in &mut shop.samples {
+        sample.event = kind(sample.sample_id);
+    }
+    for event in &mut shop.sequences {
+        event.event = kind(event.sample_id);
+    }
+    shop
+}
+
+#[test]
+fn a_ranker_learns_from_all_events_and_then_from_purchases() {
+    let place = Place::new(shop_with_views());
+    let model = "name: bert4rec, dimensions: 8, epochs: 5, patience: 1, pretrain_epochs: 2, \
+                 target: purchase, inputs: [events, baskets, attributes]";
+    let plain = format!("model: {{ {model} }}\n");
+    let base = place.run("base", &plain, &[]).unwrap();
+    let rows: Vec<TrainingEpoch> = tables::read_all(&base.join("training")).unwrap();
+    let n_of = |event: Option<Event>| {
+        let shop = shop_with_views();
+        let samples = shop.samples.into_iter().filter(|row| row.history_end > 0);
+        let counted = samples.filter(|row| event.is_none_or(|event| row.event == event));
+        counted.count() as u64
+    };
+    let bought = n_of(Some(Event::Purchase));
+    assert!(rows.len() > 2 && bought < n_of(None));
+    for row in &rows {
+        let is_first_phase = row.epoch < 2;
+        assert_eq!(row.validation.is_none(), is_first_phase);
+        let n = if is_first_phase { n_of(None) } else { bought };
+        assert_eq!(row.n_samples, n);
+    }
+    // Weight 1 for all is what the base was trained with, through both phases.
+    let nothing = scores(&shop(), &place, "nothing", |_| Some(0.0));
+    let config = format!("{plain}regime: mask\nact: {{ drop_below: 0 }}\n");
+    let further = [("scores", nothing), ("model", base.join("model"))];
+    let again = place.run("again", &config, &further).unwrap();
+    let weights = |out: &Path| std::fs::read(out.join("model/weights.safetensors")).unwrap();
+    assert!(weights(&base) == weights(&again));
+}
+
+#[test]
+fn a_target_that_never_occurs_is_refused_with_those_that_do() {
+    let place = Place::new(shop_with_views());
+    let failure = place.run("x", "model: { name: gru4rec, target: cart }\n", &[]);
+    let failure = failure.unwrap_err();
+    assert_eq!(failure.exit, Exit::Configuration);
+    let message = failure.to_string();
+    assert!(
+        message.contains("`cart`") && message.contains("view, purchase"),
+        "{message}"
+    );
+    assert!(failure.hints[0].contains("`target`"), "{failure:?}");
+}
+
+#[test]
+fn inputs_can_be_tuned_and_the_items_are_read_for_those_that_ask() {
+    let place = Place::new(shop_with_views());
+    let config = "model: { name: sasrec, dimensions: 8, epochs: 2 }\n\
+                  tune: { grid: { inputs: [[], [events], [attributes]] } }\n";
+    let out = place.run("tuned", config, &[]).unwrap();
+    let trials: Vec<Trial> = tables::read_all(&out.join("trials")).unwrap();
+    assert_eq!(trials.len(), 3);
+    assert!(
+        trials.iter().all(|trial| trial.problem.is_none()),
+        "{trials:?}"
+    );
+}
+
 #[test]
 fn dropping_is_the_same_as_never_having_had() {
     let is_planted = |sample: &Sample| sample.sample_id % 7 == 3;

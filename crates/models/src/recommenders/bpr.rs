@@ -40,6 +40,7 @@ use tensors::{TensorError, Tensors};
 use crate::counts::Counts;
 use crate::data::TrainingData;
 use crate::factors::scores;
+use crate::history::History;
 use crate::recommender::{FitError, LoadError, Model, Parameter, Recommender};
 use crate::run::{Checkpoint, Epoch, Run};
 
@@ -260,7 +261,8 @@ impl Recommender for Bpr {
 }
 
 impl Model for Bpr {
-    fn score(&self, user: Option<u32>, history: &[u32], out: &mut [f64]) {
+    fn score(&self, user: Option<u32>, history: History<'_>, out: &mut [f64]) {
+        let history = history.items();
         let d = self.state.dimensions();
         if history.is_empty() {
             self.counts.write_shares(out);

@@ -1,9 +1,11 @@
 //! A recurrent network over the events of a user: its state predicts what comes next.
 //!
 //! ```text
-//! x = dropout(E[item])    h_t = GRU(x_t, h_(t-1)), layer by layer, dropout between
+//! x = dropout(E[item] + side)    h_t = GRU(x_t, h_(t-1)), layer by layer, dropout between
 //! score(i) = h E[i] + b_i
 //! ```
+//!
+//! `side` is what `inputs` add, nothing by default: see `sequence/side.rs`.
 //!
 //! # Paper
 //! Hidasi, Karatzoglou, Baltrunas, Tikk, "Session-based recommendations with recurrent neural
@@ -17,7 +19,7 @@
 //! Items and outputs share one table unless `tied: false`. `AdamW` instead of Adagrad.
 //!
 //! # Needs
-//! Sequences, target items, weights.
+//! Sequences, target items, weights; with `inputs`, types of events, instants, items.
 //!
 //! # Cost
 //! As `sasrec`, with layers x dimensions^2 x 36 operations per position besides the loss. Positions
@@ -31,8 +33,8 @@ use crate::data::TrainingData;
 use crate::recommender::{Capability, FitError, LoadError, Parameter, Recommender};
 use crate::run::Run;
 use crate::sequence::{
-    Batch, Network, Objective, ObjectiveKind, Output, SequenceModel, Span, Training, shape, train,
-    training,
+    Batch, INPUTS, Inputs, Network, Objective, ObjectiveKind, Output, SequenceModel, Side,
+    SideShape, Span, Training, shape, train, training,
 };
 
 /// Name of the table of outputs, where it is not that of inputs.
@@ -54,6 +56,7 @@ pub(super) struct Parameters {
     negatives: u32,
     temperature: f64,
     tied: bool,
+    inputs: Inputs,
     #[serde(flatten)]
     training: Training,
 }
@@ -70,6 +73,7 @@ impl Default for Parameters {
             negatives: training::N_NEGATIVES,
             temperature: training::DEFAULT_TEMPERATURE,
             tied: true,
+            inputs: Inputs::default(),
             training: Training::default(),
         }
     }
@@ -93,6 +97,7 @@ const OWN: &[Parameter] = &[
     training::NEGATIVES,
     training::TEMPERATURE,
     training::TIED,
+    INPUTS,
 ];
 
 /// Everything that the network's parameters depend on.
@@ -127,10 +132,16 @@ struct Recurrent {
     outputs: ParameterId,
     bias: ParameterId,
     layers: Vec<Layer>,
+    side: Side,
 }
 
 impl Recurrent {
-    fn new(shape: Shape, objective: Objective, seed: Seed) -> (Self, Weights<f32>) {
+    fn new(
+        shape: Shape,
+        side: SideShape,
+        objective: Objective,
+        seed: Seed,
+    ) -> (Self, Weights<f32>) {
         let mut weights = Weights::new(seed);
         let columns = shape.dimensions;
         let bound = libm::sqrt(1.0 / columns as f64);
@@ -167,6 +178,7 @@ impl Recurrent {
                 }
             })
             .collect();
+        let side = Side::new(side, &mut weights, columns, table);
         let network = Self {
             shape,
             objective,
@@ -174,6 +186,7 @@ impl Recurrent {
             outputs,
             bias,
             layers,
+            side,
         };
         (network, weights)
     }
@@ -202,6 +215,7 @@ impl Network for Recurrent {
     fn hidden<F: Real>(&self, tape: &mut Tape<'_, F>, batch: &Batch) -> Value {
         let dropout = self.shape.dropout;
         let mut x = tape.embedding(self.items, &batch.items);
+        x = self.side.add(tape, x, batch, F::ONE);
         x = tape.dropout_add(x, None, dropout, "embedding");
         for layer in &self.layers {
             x = tape.gru(
@@ -219,6 +233,7 @@ impl Network for Recurrent {
     }
 
     fn save(&self, tensors: &mut Tensors) -> Result<(), TensorError> {
+        self.side.save(tensors)?;
         let shape = &self.shape;
         let numbers = [
             shape.n_items,
@@ -240,7 +255,9 @@ impl Network for Recurrent {
             dropout: 0.0,
             tied: !tensors.contains(OUTPUT),
         };
-        Ok(Self::new(shape, Objective::softmax(n_items), Seed::root(0)))
+        let side = SideShape::load(tensors, n_items)?;
+        let objective = Objective::softmax(n_items);
+        Ok(Self::new(shape, side, objective, Seed::root(0)))
     }
 }
 
@@ -263,6 +280,10 @@ impl Recommender for Gru4Rec {
         p.training.check()
     }
 
+    fn reads_items(parameters: &Parameters) -> bool {
+        parameters.inputs.attributes
+    }
+
     fn fit(
         parameters: &Parameters,
         data: &TrainingData<'_>,
@@ -281,7 +302,8 @@ impl Recommender for Gru4Rec {
             tied: p.tied,
         };
         let objective = Objective::new(p.loss, p.negatives, p.temperature, data);
-        let (network, weights) = Recurrent::new(shape, objective, run.seed);
+        let side = SideShape::of(p.inputs, data, Self::NAME)?;
+        let (network, weights) = Recurrent::new(shape, side, objective, run.seed);
         Ok(Self(train(network, weights, &p.training, data, run)?))
     }
 
@@ -295,9 +317,11 @@ crate::sequence::delegate_model!(Gru4Rec);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequence::tests::{N_ITEMS, causal, linear_in_samples, reaches_every_parameter};
+    use crate::sequence::tests::{
+        ALL_INPUTS, N_ITEMS, causal, linear_in_samples, reaches_every_parameter, side,
+    };
 
-    fn network() -> (Recurrent, Weights<f32>) {
+    fn network(inputs: Inputs) -> (Recurrent, Weights<f32>) {
         let shape = Shape {
             n_items: N_ITEMS,
             span: Span {
@@ -309,7 +333,8 @@ mod tests {
             dropout: 0.3,
             tied: true,
         };
-        Recurrent::new(shape, Objective::softmax(N_ITEMS), Seed::root(3))
+        let objective = Objective::softmax(N_ITEMS);
+        Recurrent::new(shape, side(inputs), objective, Seed::root(3))
     }
 
     #[test]
@@ -328,19 +353,27 @@ mod tests {
 
     #[test]
     fn every_parameter_receives_a_gradient() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
         reaches_every_parameter(&network, &weights);
     }
 
     #[test]
     fn the_gradient_of_a_batch_is_the_weighted_sum_of_those_of_samples() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
         linear_in_samples(&network, &weights);
     }
 
     #[test]
     fn one_pass_over_windows_equals_one_pass_per_sample() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
+        causal(&network, &weights);
+    }
+
+    #[test]
+    fn optional_inputs_obey_the_same_laws() {
+        let (network, weights) = network(ALL_INPUTS);
+        reaches_every_parameter(&network, &weights);
+        linear_in_samples(&network, &weights);
         causal(&network, &weights);
     }
 }

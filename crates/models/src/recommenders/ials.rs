@@ -49,6 +49,7 @@ use crate::counts::Counts;
 use crate::data::TrainingData;
 use crate::dense::{Eigen, add_scaled, cholesky, dot, gram, kernels, rotate, solve, symmetric};
 use crate::factors::{initial, scores};
+use crate::history::History;
 use crate::recommender::{FitError, LoadError, Model, Parameter, Recommender};
 use crate::run::{Checkpoint, Epoch, Run};
 
@@ -528,8 +529,8 @@ fn restored(checkpoint: &Checkpoint, wanted: [usize; 2]) -> Result<Vec<f64>, Fit
 }
 
 impl Model for Ials {
-    fn score(&self, _: Option<u32>, history: &[u32], out: &mut [f64]) {
-        match self.fold_in(history) {
+    fn score(&self, _: Option<u32>, history: History<'_>, out: &mut [f64]) {
+        match self.fold_in(history.items()) {
             Some(x) => scores(&x, &self.rounded, None, out),
             None => self.counts.write_shares(out),
         }

@@ -33,6 +33,7 @@ use tensors::{Csr, TensorError, Tensors};
 use crate::cells::{Accumulator, cells};
 use crate::counts::Counts;
 use crate::data::TrainingData;
+use crate::history::History;
 use crate::recommender::{Capability, FitError, LoadError, Model, Parameter, Recommender};
 use crate::run::Run;
 
@@ -173,7 +174,8 @@ impl Recommender for ItemKnn {
 }
 
 impl Model for ItemKnn {
-    fn score(&self, _: Option<u32>, history: &[u32], scores: &mut [f64]) {
+    fn score(&self, _: Option<u32>, history: History<'_>, scores: &mut [f64]) {
+        let history = history.items();
         if history.is_empty() {
             self.counts.write_shares(scores);
             return;
@@ -211,7 +213,7 @@ mod tests {
 
     use super::*;
     use crate::conformance::log;
-    use crate::data::{Samples, Sequences};
+    use crate::{Samples, Sequences};
 
     fn fit(logs: &[(&[u32], &[f64])], n: usize, neighbours: u32) -> ItemKnn {
         let (samples, sequences) = log(logs);
@@ -229,7 +231,7 @@ mod tests {
 
     fn scores(model: &ItemKnn, history: &[u32], n: usize) -> Vec<f64> {
         let mut scores = vec![0.0; n];
-        model.score(None, history, &mut scores);
+        model.score(None, History::of(history), &mut scores);
         scores
     }
 

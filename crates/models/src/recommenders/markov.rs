@@ -25,6 +25,7 @@ use tensors::{Csr, TensorError, Tensors};
 
 use crate::counts::{Counts, Transitions};
 use crate::data::TrainingData;
+use crate::history::History;
 use crate::recommender::{Capability, FitError, LoadError, Losses, Model, Parameter, Recommender};
 use crate::run::Run;
 
@@ -78,9 +79,9 @@ impl Recommender for Markov {
 }
 
 impl Model for Markov {
-    fn score(&self, _: Option<u32>, history: &[u32], scores: &mut [f64]) {
+    fn score(&self, _: Option<u32>, history: History<'_>, scores: &mut [f64]) {
         self.counts.write_shares(scores);
-        if let Some(last) = self.last(history) {
+        if let Some(last) = self.last(history.items()) {
             let (items, weights) = self.transitions.after(last);
             for (&item, weight) in items.iter().zip(weights) {
                 if let Some(score) = scores.get_mut(item as usize) {
@@ -111,9 +112,9 @@ impl Model for Markov {
 }
 
 impl Losses for Markov {
-    fn loss(&self, history: &[u32], item: u32) -> f64 {
+    fn loss(&self, history: History<'_>, item: u32) -> f64 {
         let share = self.counts.share(item);
-        let Some(last) = self.last(history) else {
+        let Some(last) = self.last(history.items()) else {
             return -libm::log(share);
         };
         let count = self.transitions.count(last, item);
@@ -140,12 +141,12 @@ mod tests {
         let share = [4.0, 5.0, 2.0, 1.0].map(|n| n / 12.0);
         let after_0 = [0.0, 3.0, 0.0, 0.0];
         let mut scores = [0.0; 4];
-        model.score(None, &[2, 0], &mut scores);
+        model.score(None, History::of(&[2, 0]), &mut scores);
         for item in 0..4_u32 {
             let at = item as usize;
             let expected = after_0[at] + share[at];
             assert!((scores[at] - expected).abs() < 1e-15);
-            let loss = model.loss(&[2, 0], item);
+            let loss = model.loss(History::of(&[2, 0]), item);
             assert!((loss + libm::log(expected / 4.0)).abs() < 1e-15);
         }
         let transitions = model.transitions().unwrap();
@@ -161,6 +162,7 @@ mod tests {
         // Item 2 is known and was never followed; item 7 is not known.
         for history in [&[][..], &[2], &[7]] {
             let mut scores = [0.0; 3];
+            let history = History::of(history);
             model.score(None, history, &mut scores);
             for (score, count) in scores.iter().zip([2.0, 3.0, 1.0]) {
                 assert!((score - count / 6.0).abs() < 1e-15);

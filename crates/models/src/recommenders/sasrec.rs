@@ -1,14 +1,15 @@
 //! Self-attention over the events of a user: each event predicts what comes after it.
 //!
 //! ```text
-//! x_0 = dropout(sqrt(d) E[item] + P[position])
+//! x_0 = dropout(sqrt(d) E[item] + P[position] + side)
 //! x' = x + dropout(attention(norm(x)))    x = x' + dropout(W_2 relu(W_1 norm(x') + b_1) + b_2)
 //! score(i) = norm(x_layers) E[i]
 //! ```
 //!
 //! Attention is causal; items and outputs share the table E, or with `tied: false` each has its own:
-//! then `score(i) = norm(x_layers) O[i]`. Positions count from the start of a
-//! window, so that a window of a sequence and the history of a request look alike.
+//! then `score(i) = norm(x_layers) O[i]`. Positions count from the start of a window, so that a
+//! window of a sequence and the history of a request look alike. `side` is what `inputs` add,
+//! nothing by default: see `sequence/side.rs`; attributes are scaled as items are.
 //!
 //! # Paper
 //! Kang and `McAuley`, "Self-attentive sequential recommendation", ICDM 2018. Losses: Petrov and
@@ -24,7 +25,7 @@
 //! one.
 //!
 //! # Needs
-//! Sequences, target items, weights.
+//! Sequences, target items, weights; with `inputs`, types of events, instants, items.
 //!
 //! # Cost
 //! Fit: per epoch, positions x (items x dimensions x 6 + layers x dimensions^2 x 72) floating-point
@@ -43,8 +44,8 @@ use crate::data::TrainingData;
 use crate::recommender::{Capability, FitError, LoadError, Parameter, Recommender};
 use crate::run::Run;
 use crate::sequence::{
-    Batch, Network, Objective, ObjectiveKind, Output, SequenceModel, Span, Training, Transformer,
-    TransformerSettings, shape, train, training,
+    Batch, INPUTS, Inputs, Network, Objective, ObjectiveKind, Output, SequenceModel, Side,
+    SideShape, Span, Training, Transformer, TransformerSettings, shape, train, training,
 };
 
 /// Name of the table of outputs, where it is not that of inputs.
@@ -69,6 +70,7 @@ pub(super) struct Parameters {
     negatives: u32,
     temperature: f64,
     tied: bool,
+    inputs: Inputs,
     #[serde(flatten)]
     training: Training,
 }
@@ -96,6 +98,7 @@ impl Default for Parameters {
             negatives: training::N_NEGATIVES,
             temperature: training::DEFAULT_TEMPERATURE,
             tied: true,
+            inputs: Inputs::default(),
             training: Training::default(),
         }
     }
@@ -134,6 +137,7 @@ const OWN: &[Parameter] = &[
     training::NEGATIVES,
     training::TEMPERATURE,
     training::TIED,
+    INPUTS,
 ];
 
 /// The network.
@@ -146,6 +150,7 @@ struct Causal {
     outputs: ParameterId,
     positions: ParameterId,
     blocks: Transformer,
+    side: Side,
 }
 
 /// Everything that the network's parameters depend on.
@@ -164,7 +169,12 @@ struct Shape {
 }
 
 impl Causal {
-    fn new(shape: Shape, objective: Objective, seed: Seed) -> (Self, Weights<f32>) {
+    fn new(
+        shape: Shape,
+        side: SideShape,
+        objective: Objective,
+        seed: Seed,
+    ) -> (Self, Weights<f32>) {
         let mut weights = Weights::new(seed);
         let columns = shape.dimensions;
         let table = Init::TruncatedNormal { std: 0.02 };
@@ -191,6 +201,7 @@ impl Causal {
             dropout: shape.dropout,
         };
         let blocks = Transformer::new(&mut weights, settings);
+        let side = Side::new(side, &mut weights, columns, table);
         let network = Self {
             shape,
             objective,
@@ -198,6 +209,7 @@ impl Causal {
             outputs,
             positions,
             blocks,
+            side,
         };
         (network, weights)
     }
@@ -231,19 +243,26 @@ impl Network for Causal {
             let scale = libm::sqrt(self.shape.dimensions as f64);
             (F::of(scale), self.shape.dropout)
         };
-        let x = tape.embedding_with_positions(
+        // What is dropped is the sum, so dropout waits for all of it.
+        let within = if self.side.is_empty() { dropout } else { 0.0 };
+        let mut x = tape.embedding_with_positions(
             self.items,
             self.positions,
             &batch.items,
             &batch.positions,
             scale,
-            dropout,
+            within,
             "embedding",
         );
+        if !self.side.is_empty() {
+            x = self.side.add(tape, x, batch, scale);
+            x = tape.dropout_add(x, None, dropout, "embedding");
+        }
         self.blocks.forward(tape, x, batch)
     }
 
     fn save(&self, tensors: &mut Tensors) -> Result<(), TensorError> {
+        self.side.save(tensors)?;
         let shape = &self.shape;
         let numbers = [
             shape.n_items,
@@ -281,7 +300,9 @@ impl Network for Causal {
             tied: !tensors.contains(OUTPUT),
         };
         shape::heads(dimensions, heads)?;
-        Ok(Self::new(shape, Objective::softmax(n_items), Seed::root(0)))
+        let side = SideShape::load(tensors, n_items)?;
+        let objective = Objective::softmax(n_items);
+        Ok(Self::new(shape, side, objective, Seed::root(0)))
     }
 }
 
@@ -307,6 +328,10 @@ impl Recommender for Sasrec {
         p.training.check()
     }
 
+    fn reads_items(parameters: &Parameters) -> bool {
+        parameters.inputs.attributes
+    }
+
     fn fit(
         parameters: &Parameters,
         data: &TrainingData<'_>,
@@ -328,7 +353,8 @@ impl Recommender for Sasrec {
             tied: p.tied,
         };
         let objective = Objective::new(p.loss, p.negatives, p.temperature, data);
-        let (network, weights) = Causal::new(shape, objective, run.seed);
+        let side = SideShape::of(p.inputs, data, Self::NAME)?;
+        let (network, weights) = Causal::new(shape, side, objective, run.seed);
         Ok(Self(train(network, weights, &p.training, data, run)?))
     }
 
@@ -342,9 +368,11 @@ crate::sequence::delegate_model!(Sasrec);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequence::tests::{N_ITEMS, causal, linear_in_samples, reaches_every_parameter};
+    use crate::sequence::tests::{
+        ALL_INPUTS, N_ITEMS, causal, linear_in_samples, reaches_every_parameter, side,
+    };
 
-    fn network() -> (Causal, Weights<f32>) {
+    fn network(inputs: Inputs) -> (Causal, Weights<f32>) {
         let shape = Shape {
             n_items: N_ITEMS,
             span: Span {
@@ -359,17 +387,19 @@ mod tests {
             dropout: 0.3,
             tied: true,
         };
-        Causal::new(shape, Objective::softmax(N_ITEMS), Seed::root(3))
+        let objective = Objective::softmax(N_ITEMS);
+        Causal::new(shape, side(inputs), objective, Seed::root(3))
     }
 
     #[test]
     fn norms_after_the_sums_obey_the_same_laws() {
-        let (network, _) = network();
+        let (network, _) = network(Inputs::default());
         let shape = Shape {
             post_norm: true,
             ..network.shape
         };
-        let (network, weights) = Causal::new(shape, network.objective, Seed::root(4));
+        let side = SideShape::default();
+        let (network, weights) = Causal::new(shape, side, network.objective, Seed::root(4));
         reaches_every_parameter(&network, &weights);
         linear_in_samples(&network, &weights);
         causal(&network, &weights);
@@ -391,19 +421,27 @@ mod tests {
 
     #[test]
     fn every_parameter_receives_a_gradient() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
         reaches_every_parameter(&network, &weights);
     }
 
     #[test]
     fn the_gradient_of_a_batch_is_the_weighted_sum_of_those_of_samples() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
         linear_in_samples(&network, &weights);
     }
 
     #[test]
     fn one_pass_over_windows_equals_one_pass_per_sample() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
+        causal(&network, &weights);
+    }
+
+    #[test]
+    fn optional_inputs_obey_the_same_laws() {
+        let (network, weights) = network(ALL_INPUTS);
+        reaches_every_parameter(&network, &weights);
+        linear_in_samples(&network, &weights);
         causal(&network, &weights);
     }
 }

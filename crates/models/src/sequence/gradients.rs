@@ -44,8 +44,13 @@ struct Asked {
 
 impl<N: Network> SequenceModel<N> {
     /// Records the sum of weighted losses of some histories, none of them empty.
-    fn record<'a>(&'a self, asked: &[&Asked], context: Context<'a, f32>) -> (Tape<'a, f32>, tensors::Loss) {
-        let histories: Vec<History<'_>> = asked.iter().map(|asked| asked.history.history()).collect();
+    fn record<'a>(
+        &'a self,
+        asked: &[&Asked],
+        context: Context<'a, f32>,
+    ) -> (Tape<'a, f32>, tensors::Loss) {
+        let histories: Vec<History<'_>> =
+            asked.iter().map(|asked| asked.history.history()).collect();
         let (mut batch, rows) = self.network.request_batch(&histories);
         let n_terms: usize = asked.iter().map(|asked| asked.targets.len()).sum();
         let mut terms = Terms::default();
@@ -87,23 +92,20 @@ impl<N: Network> LossGradients for SequenceModel<N> {
     fn target(&self, requests: &[(History<'_>, &[u32])]) -> TargetGradient {
         let share = 1.0 / requests.len().max(1) as f64;
         let n_items = self.network.n_items();
-        let most = self.network.span().length as usize;
         let mut asked: Vec<Asked> = requests
             .iter()
             .map(|(history, relevant)| {
-                let known = Columns::of(*history, |item| (item as usize) < n_items);
-                let known = known.history().last(most);
                 let targets = relevant.iter().copied();
                 Asked {
-                    history: Columns::of(known, |_| true),
+                    history: self.last_known(*history),
                     targets: targets.filter(|item| (*item as usize) < n_items).collect(),
                     weight: share / relevant.len().max(1) as f64,
                 }
             })
-            .filter(|asked| !asked.history.is_empty() && !asked.targets.is_empty())
+            .filter(|asked| !asked.history.history().is_empty() && !asked.targets.is_empty())
             .collect();
         // Histories of one length need no padding.
-        asked.sort_by_key(|asked| asked.history.len());
+        asked.sort_by_key(|asked| asked.history.history().len());
         let part = asked.len().div_ceil(PARTS).max(1);
         let parts: Vec<Gradients<f32>> = asked
             .par_chunks(part)
@@ -130,20 +132,19 @@ impl<N: Network> LossGradients for SequenceModel<N> {
         target: &TargetGradient,
         on_progress: &(dyn Fn(u64) + Sync),
     ) -> Vec<Option<SampleGradient>> {
-        let n_items = self.network.n_items();
         let asked: Vec<Asked> = (0..data.n_samples())
             .map(|sample| {
                 let seen = self.network.span().seen(data.history(sample));
                 Asked {
-                    history: Columns::of(seen, |item| (item as usize) < n_items),
+                    history: self.known(seen),
                     targets: vec![data.item(sample)],
                     weight: 1.0,
                 }
             })
             .collect();
         let mut order: Vec<usize> = (0..asked.len()).collect();
-        order.retain(|&at| !asked[at].history.is_empty());
-        order.sort_by_key(|&at| asked[at].history.len());
+        order.retain(|&at| !asked[at].history.history().is_empty());
+        order.sort_by_key(|&at| asked[at].history.history().len());
         let blocks: Vec<Vec<SampleGradient>> = order
             .par_chunks(BLOCK)
             .map_init(
@@ -370,7 +371,10 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 impl Capture<f32> for Factors<'_> {
     fn linear(&mut self, name: &str, input: &[f32], output_gradient: &[f32], rows: usize) {
         let share = self.share(rows);
-        let (n_in, n_out) = (input.len() / rows.max(1), output_gradient.len() / rows.max(1));
+        let (n_in, n_out) = (
+            input.len() / rows.max(1),
+            output_gradient.len() / rows.max(1),
+        );
         let inputs = input.chunks_exact((share * n_in).max(1));
         let gradients = output_gradient.chunks_exact((share * n_out).max(1));
         for ((sum, input), gradient) in self.layer(name).zip(inputs).zip(gradients) {
@@ -435,7 +439,10 @@ impl Capture<f32> for Factors<'_> {
     ) {
         let width = hidden.len() / rows.len().max(1);
         let logits = logit_gradient.chunks_exact((logit_gradient.len() / rows.len().max(1)).max(1));
-        for ((&sample, hidden), logits) in rows.iter().zip(hidden.chunks_exact(width.max(1))).zip(logits)
+        for ((&sample, hidden), logits) in rows
+            .iter()
+            .zip(hidden.chunks_exact(width.max(1)))
+            .zip(logits)
         {
             match columns {
                 Some(ids) => {

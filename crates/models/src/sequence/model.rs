@@ -14,6 +14,7 @@ use super::network::Network;
 use super::windows::{Window, Windows};
 use crate::counts::Counts;
 use crate::data::TrainingData;
+use crate::history::{Columns, History};
 use crate::recommender::{LoadError, Losses, Model};
 
 const STEPS: &str = "steps";
@@ -62,25 +63,22 @@ impl<N: Network> SequenceModel<N> {
         })
     }
 
-    /// The items of a history that are known.
-    fn known(&self, history: &[u32]) -> Vec<u32> {
-        let known = history.iter().copied();
-        known
-            .filter(|item| (*item as usize) < self.network.n_items())
-            .collect()
+    /// The events of a history whose items are known.
+    pub(super) fn known(&self, history: History<'_>) -> Columns {
+        let n_items = self.network.n_items();
+        Columns::of(history, |item| (item as usize) < n_items)
     }
 
-    /// The last items of a history that are known, as many as the network sees.
-    fn last_known(&self, history: &[u32]) -> Vec<u32> {
-        let mut known = self.known(history);
+    /// The last events of a history whose items are known, as many as the network sees.
+    pub(super) fn last_known(&self, history: History<'_>) -> Columns {
+        let known = self.known(history);
         let most = self.network.span().length as usize;
-        known.drain(..known.len().saturating_sub(most));
-        known
+        Columns::of(known.history().last(most), |_| true)
     }
 
     /// Scores of the vocabulary for histories of known items, none of them empty: [histories,
     /// items].
-    fn logits(&self, histories: &[&[u32]]) -> Vec<f32> {
+    fn logits(&self, histories: &[History<'_>]) -> Vec<f32> {
         let (batch, rows) = self.network.request_batch(histories);
         let mut tape = Tape::new(&self.parameters, Context::inference());
         let hidden = self.network.hidden(&mut tape, &batch);
@@ -164,17 +162,17 @@ impl<N: Network> SequenceModel<N> {
 
     /// Losses of some items for each of some histories of known items, from as much of each as is
     /// given. Without a history, popularity.
-    fn ask(&self, asked: &[(Vec<u32>, &[u32])]) -> Vec<Vec<f64>> {
+    fn ask(&self, asked: &[(Columns, &[u32])]) -> Vec<Vec<f64>> {
         let mut order: Vec<usize> = (0..asked.len()).collect();
         // Histories of one length need no padding.
-        order.sort_by_key(|&at| asked[at].0.len());
-        let n_empty = order.partition_point(|&at| asked[at].0.is_empty());
+        order.sort_by_key(|&at| asked[at].0.history().len());
+        let n_empty = order.partition_point(|&at| asked[at].0.history().is_empty());
         let (empty, rest) = order.split_at(n_empty);
         let blocks: Vec<Vec<Vec<f64>>> = rest
             .par_chunks(BLOCK)
             .map(|block| {
-                let histories: Vec<&[u32]> =
-                    block.iter().map(|&at| asked[at].0.as_slice()).collect();
+                let histories: Vec<History<'_>> =
+                    block.iter().map(|&at| asked[at].0.history()).collect();
                 let logits = self.logits(&histories);
                 let logits = logits.chunks_exact(self.network.n_items());
                 let mut scratch = Vec::new();
@@ -183,7 +181,8 @@ impl<N: Network> SequenceModel<N> {
                     .zip(logits)
                     .map(|(&at, logits)| {
                         let (history, items) = &asked[at];
-                        self.losses_of(history.last().copied(), logits, items, &mut scratch)
+                        let last = history.history().items().last().copied();
+                        self.losses_of(last, logits, items, &mut scratch)
                     })
                     .collect()
             })
@@ -251,7 +250,9 @@ impl<N: Network> SequenceModel<N> {
             let logits = self.logits_of(tape.value(hidden), rows.len());
             let logits = logits.chunks_exact(self.network.n_items());
             for (same, logits) in samples.iter().zip(logits) {
-                let last = same.first().and_then(|&first| data.history(first).last());
+                let last = same
+                    .first()
+                    .and_then(|&first| data.history(first).items().last());
                 let items: Vec<u32> = same.iter().map(|&sample| data.item(sample)).collect();
                 let of = self.losses_of(last.copied(), logits, &items, &mut scratch);
                 losses.extend(same.iter().copied().zip(of));
@@ -262,16 +263,20 @@ impl<N: Network> SequenceModel<N> {
 }
 
 impl<N: Network> Model for SequenceModel<N> {
-    fn score(&self, user: Option<u32>, history: &[u32], scores: &mut [f64]) {
+    fn score(&self, user: Option<u32>, history: History<'_>, scores: &mut [f64]) {
         self.score_block(&[(user, history)], scores);
     }
 
-    fn score_block(&self, requests: &[(Option<u32>, &[u32])], scores: &mut [f64]) {
+    fn score_block(&self, requests: &[(Option<u32>, History<'_>)], scores: &mut [f64]) {
         let n = scores.len() / requests.len().max(1);
-        let mut rows: Vec<(Vec<u32>, &mut [f64])> = requests
+        let known: Vec<Columns> = requests
             .iter()
+            .map(|(_, history)| self.last_known(*history))
+            .collect();
+        let mut rows: Vec<(History<'_>, &mut [f64])> = known
+            .iter()
+            .map(Columns::history)
             .zip(scores.chunks_exact_mut(n.max(1)))
-            .map(|((_, history), scores)| (self.last_known(history), scores))
             .collect();
         // Histories of one length need no padding.
         rows.sort_by_key(|(known, _)| known.len());
@@ -284,11 +289,11 @@ impl<N: Network> Model for SequenceModel<N> {
             if rows.is_empty() {
                 return;
             }
-            let histories: Vec<&[u32]> = rows.iter().map(|(known, _)| known.as_slice()).collect();
+            let histories: Vec<History<'_>> = rows.iter().map(|(known, _)| *known).collect();
             let mut logits = self.logits(&histories);
             let logits = logits.chunks_exact_mut(self.network.n_items());
             for ((known, scores), logits) in rows.iter_mut().zip(logits) {
-                let last = known.last().copied().unwrap_or(u32::MAX);
+                let last = known.items().last().copied().unwrap_or(u32::MAX);
                 self.write_scores(last, logits, scores);
             }
         });
@@ -318,12 +323,13 @@ impl<N: Network> Losses for SequenceModel<N> {
     /// Cross-entropy of the softmax over the vocabulary, whatever training minimised, from the
     /// window that training would have used; with a chain, -log of the mixed probability. An item
     /// outside the vocabulary costs 1 more than the dearest within. Without a history, popularity.
-    fn loss(&self, history: &[u32], item: u32) -> f64 {
+    fn loss(&self, history: History<'_>, item: u32) -> f64 {
         let known = self.known(self.network.span().seen(history));
-        let Some(&last) = known.last() else {
+        let known = known.history();
+        let Some(&last) = known.items().last() else {
             return -libm::log(self.counts.share(item));
         };
-        let logits = self.logits(&[&known]);
+        let logits = self.logits(&[known]);
         let top = logits
             .iter()
             .fold(f64::NEG_INFINITY, |top, &x| top.max(f64::from(x)));
@@ -332,11 +338,11 @@ impl<N: Network> Losses for SequenceModel<N> {
         self.item_loss(&logits, log_sum, self.link(last).as_ref(), item)
     }
 
-    fn request_losses(&self, requests: &[(&[u32], &[u32])]) -> Vec<Vec<f64>> {
+    fn request_losses(&self, requests: &[(History<'_>, &[u32])]) -> Vec<Vec<f64>> {
         let blocks = requests.chunks(COPIED).map(|requests| {
-            let asked: Vec<(Vec<u32>, &[u32])> = requests
+            let asked: Vec<(Columns, &[u32])> = requests
                 .iter()
-                .map(|(history, items)| (self.last_known(history), *items))
+                .map(|(history, items)| (self.last_known(*history), *items))
                 .collect();
             self.ask(&asked)
         });
@@ -353,7 +359,7 @@ impl<N: Network> Losses for SequenceModel<N> {
         let mut losses: Vec<f64> = (0..n)
             .map(|sample| -libm::log(self.counts.share(data.item(sample))))
             .collect();
-        let windows = Windows::new(data, self.network.span());
+        let windows = Windows::new(data, self.network.span(), |_| true);
         let mut order: Vec<&Window> = windows.windows.iter().collect();
         // Windows of one length need no padding.
         order.sort_by_key(|window| window.len());
@@ -377,7 +383,7 @@ impl<N: Network> SequenceModel<N> {
         // Samples of one basket share a history and follow each other.
         let baskets: Vec<&[usize]> = samples.chunk_by(|&a, &b| key(a) == key(b)).collect();
         let blocks = baskets.chunks(COPIED).map(|baskets| {
-            let asked: Vec<(Vec<u32>, &[u32])> = baskets
+            let asked: Vec<(Columns, &[u32])> = baskets
                 .iter()
                 .map(|basket| {
                     let seen = self.network.span().seen(data.history(basket[0]));

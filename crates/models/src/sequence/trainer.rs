@@ -3,10 +3,17 @@
 //! The objective of a batch is the sum of weight x loss over its terms, over the number of terms
 //! before weighting. All chance comes from (seed, purpose, epoch, sample or window): neither
 //! threads nor an interruption nor a weight changes it.
+//!
+//! With a `target`, the first `pretrain_epochs` learn from all samples and the others from samples
+//! of that type of event alone, whose histories hold all events as before. Which samples have terms
+//! is a function of the epoch. The optimiser and its schedule go on from one phase to the next: the
+//! objective is the same, over fewer samples. Validation, early stopping and the weights that are
+//! returned belong to the second phase.
 
 use std::sync::Arc;
 
 use seed::Seed;
+use tables::Event;
 use tensors::{AdamW, Context, Gradients, Parameters, Schedule, Tape, Workspace, clip_by_norm};
 
 use super::batches::batches;
@@ -28,12 +35,17 @@ const LARGEST_LOSS: f64 = 1e6;
 struct Trainer<'t, 'd, N> {
     network: &'t N,
     data: &'t TrainingData<'d>,
-    windows: Windows,
+    /// Windows with the terms of all samples.
+    all: Windows,
+    /// Windows with the terms of samples of the target alone, if there is one.
+    targeted: Option<Windows>,
     training: &'t Training,
     schedule: Schedule,
     seed: Seed,
     counts: Counts,
     chain: Option<Arc<Chain>>,
+    /// About how many steps will be taken if nothing stops training early.
+    total: u64,
 }
 
 /// Buffers of one step, for the next.
@@ -45,7 +57,7 @@ struct Scratch {
 /// Trains a network from given weights.
 ///
 /// # Errors
-/// If training diverges, or a checkpoint cannot be kept or read.
+/// If no sample is of the target, training diverges, or a checkpoint cannot be kept or read.
 pub(crate) fn train<N: Network>(
     network: N,
     parameters: Parameters<f32>,
@@ -53,6 +65,15 @@ pub(crate) fn train<N: Network>(
     data: &TrainingData<'_>,
     run: &mut Run<'_>,
 ) -> Result<SequenceModel<N>, FitError> {
+    let span = network.span();
+    let targeted = match training.target {
+        None => None,
+        Some(target) => {
+            require_target(data, target)?;
+            let is_target = |sample: usize| data.event(sample) == Some(target);
+            Some(Windows::new(data, span, is_target))
+        }
+    };
     let mut scratch = Scratch {
         gradients: Gradients::new(&parameters),
         workspace: Workspace::new(),
@@ -65,18 +86,23 @@ pub(crate) fn train<N: Network>(
     {
         optimiser = optimiser.without_decay(&unpenalised(&parameters));
     }
-    let windows = Windows::new(data, network.span());
-    // Epochs differ by a batch or two; the first one speaks for all.
-    let n_batches = batches(&windows, training.batch as usize, run.seed, 0).len();
+    let all = Windows::new(data, span, |_| true);
+    // About as many steps as epochs ask for.
+    let of_epochs = n_steps(training, run.seed, &all, targeted.as_ref());
     let trainer = Trainer {
         network: &network,
         data,
-        windows,
+        all,
+        targeted,
         training,
-        schedule: training.rates(n_batches as u64),
+        schedule: training.rates(of_epochs),
         seed: run.seed,
         counts: Counts::of(data),
         chain: Chain::of(training, data)?.map(Arc::new),
+        total: match training.steps {
+            0 => of_epochs,
+            steps => steps,
+        },
     };
     let mut state = State::new(parameters, optimiser);
     if let Some(kept) = run.observer.resume()? {
@@ -99,10 +125,56 @@ pub(crate) fn train<N: Network>(
     })
 }
 
+/// About how many steps there are in all epochs, whatever `steps` says: epochs differ by a batch or
+/// two, and the first one speaks for all.
+fn n_steps(training: &Training, seed: Seed, all: &Windows, targeted: Option<&Windows>) -> u64 {
+    let steps = |windows: &Windows, epochs: u32| {
+        let batch = training.batch as usize;
+        batches(windows, batch, seed, 0).len() as u64 * u64::from(epochs)
+    };
+    match targeted {
+        None => steps(all, training.epochs),
+        Some(targeted) => {
+            let pretrained = training.pretrain_epochs;
+            steps(all, pretrained) + steps(targeted, training.epochs - pretrained)
+        }
+    }
+}
+
+/// Refuses a target of which training has no sample.
+fn require_target(data: &TrainingData<'_>, target: Event) -> Result<(), FitError> {
+    let is_held = |event: Event| {
+        let mut samples = 0..data.n_samples();
+        samples.any(|sample| data.event(sample) == Some(event))
+    };
+    if is_held(target) {
+        return Ok(());
+    }
+    let found: Vec<&str> = Event::ALL
+        .iter()
+        .filter(|&&event| is_held(event))
+        .map(|event| event.as_str())
+        .collect();
+    let found = if found.is_empty() {
+        "no types of events at all".to_owned()
+    } else {
+        found.join(", ")
+    };
+    Err(FitError::NoTarget { target, found })
+}
+
 impl<N: Network> Trainer<'_, '_, N> {
+    /// The windows of an epoch.
+    fn windows(&self, epoch: u32) -> &Windows {
+        match &self.targeted {
+            Some(targeted) if epoch >= self.training.pretrain_epochs => targeted,
+            _ => &self.all,
+        }
+    }
+
     fn is_over(&self, state: &State) -> bool {
         let training = self.training;
-        if self.windows.windows.is_empty() {
+        if self.windows(state.epoch).windows.is_empty() {
             // Nothing can be learned from first events.
             return true;
         }
@@ -121,25 +193,17 @@ impl<N: Network> Trainer<'_, '_, N> {
         run: &mut Run<'_>,
     ) -> Result<(), FitError> {
         let epoch = u64::from(state.epoch);
-        let batches = batches(
-            &self.windows,
-            self.training.batch as usize,
-            self.seed,
-            epoch,
-        );
-        let total = match self.training.steps {
-            0 => batches.len() as u64 * u64::from(self.training.epochs),
-            steps => steps,
-        };
+        let windows = self.windows(state.epoch);
+        let batches = batches(windows, self.training.batch as usize, self.seed, epoch);
         let done = usize::try_from(state.batch).unwrap_or(usize::MAX);
         let n_batches = batches.len() as u64;
         for batch in batches.into_iter().skip(done) {
             let chosen: Vec<&Window> = batch
                 .iter()
-                .map(|&at| &self.windows.windows[at as usize])
+                .map(|&at| &windows.windows[at as usize])
                 .collect();
             self.step(state, scratch, &chosen)?;
-            run.observer.progress("training", state.step, total);
+            run.observer.progress("training", state.step, self.total);
             let steps_are_done = self.training.steps > 0 && state.step >= self.training.steps;
             if steps_are_done {
                 break;
@@ -152,7 +216,7 @@ impl<N: Network> Trainer<'_, '_, N> {
         let validation = self.validate(state, run)?;
         run.observer.epoch(&Epoch {
             epoch: state.epoch,
-            n_samples: self.n_weighted(),
+            n_samples: self.n_weighted(windows),
             loss: (state.n_terms > 0).then(|| state.loss / state.n_terms as f64),
             validation,
             learning_rate: Some(self.schedule.rate(state.step.saturating_sub(1))),
@@ -164,8 +228,8 @@ impl<N: Network> Trainer<'_, '_, N> {
     }
 
     /// Samples with a history and a weight.
-    fn n_weighted(&self) -> u64 {
-        let terms = self.windows.terms.iter();
+    fn n_weighted(&self, windows: &Windows) -> u64 {
+        let terms = windows.terms.iter();
         let weighted = terms.filter(|term| self.data.weight(term.sample as usize) > 0.0);
         weighted.count() as u64
     }
@@ -180,9 +244,9 @@ impl<N: Network> Trainer<'_, '_, N> {
         let epoch = u64::from(state.epoch);
         let chance = self.seed.child("chance").index(epoch);
         let dropout = self.seed.child("dropout").index(epoch);
-        let batch = self
-            .network
-            .training_batch(self.data, &self.windows, chosen, chance);
+        let batch =
+            self.network
+                .training_batch(self.data, self.windows(state.epoch), chosen, chance);
         let context = Context::training(Some(dropout), &batch.row_keys);
         let mut tape = Tape::with_workspace(&state.parameters, context, &mut scratch.workspace);
         let loss = self.network.loss(&mut tape, &batch, chance);
@@ -231,7 +295,8 @@ impl<N: Network> Trainer<'_, '_, N> {
         let training = self.training;
         let is_last = state.epoch + 1 >= training.epochs;
         let is_due = (state.epoch + 1).is_multiple_of(training.validate_every) || is_last;
-        if training.steps > 0 || !is_due {
+        let is_pretraining = state.epoch < training.pretrain_epochs;
+        if training.steps > 0 || !is_due || is_pretraining {
             return Ok(None);
         }
         let model = SequenceModel {

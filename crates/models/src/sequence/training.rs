@@ -1,6 +1,7 @@
 //! Parameters of training that all sequence models share.
 
 use serde::{Deserialize, Serialize};
+use tables::Event;
 use tensors::{AdamWSettings, ParameterId, Parameters, Schedule};
 
 use super::objective::ObjectiveKind;
@@ -27,6 +28,9 @@ pub(crate) struct Training {
     /// The largest share of counted transitions in what is scored.
     pub(crate) chain: f64,
     pub(crate) chain_strength: f64,
+    /// Epochs in which all events are learned from, before those of `target` alone.
+    pub(crate) pretrain_epochs: u32,
+    pub(crate) target: Option<Event>,
 }
 
 /// What becomes of the learning rate after warm-up.
@@ -59,6 +63,8 @@ impl Default for Training {
             checkpoint_steps: 5000,
             chain: 0.0,
             chain_strength: 1.0,
+            pretrain_epochs: 0,
+            target: None,
         }
     }
 }
@@ -139,6 +145,16 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
         name: "chain_strength",
         default: "1.0",
         doc: "After how many counts of the last item half of `chain` is given; from 0 up.",
+    },
+    Parameter {
+        name: "pretrain_epochs",
+        default: "0",
+        doc: "The first of `epochs`, in which all events are learned from; below `epochs`. Needs `target`. Validation and early stopping begin after them.",
+    },
+    Parameter {
+        name: "target",
+        default: "null",
+        doc: "The type of event (`view`, `click`, `favorite`, `cart`, `purchase`, `rating`, `cancel`) that is learned from after `pretrain_epochs`; the others stay visible. null: all events.",
     },
 ];
 
@@ -253,6 +269,14 @@ impl Training {
         at_least_one("batch", self.batch)?;
         at_least_one("epochs", self.epochs)?;
         at_least_one("validate_every", self.validate_every)?;
+        if self.pretrain_epochs > 0 && self.target.is_none() {
+            return Err("`pretrain_epochs` needs `target`, the events to fine-tune on".to_owned());
+        }
+        if self.pretrain_epochs >= self.epochs {
+            return Err(
+                "`pretrain_epochs` must be below `epochs`, of which it is a part".to_owned(),
+            );
+        }
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
             return Err("`learning_rate` must be a number above 0".to_owned());
         }
@@ -270,11 +294,10 @@ impl Training {
         share("chain", self.chain)
     }
 
-    /// The learning rate by step, for so many batches in an epoch. It follows from `epochs`, not
-    /// from `steps`: who repeats the first steps of a training repeats their rates.
-    pub(crate) fn rates(&self, n_batches: u64) -> Schedule {
+    /// The learning rate by step, for so many steps in all epochs. It follows from `epochs`, not from
+    /// `steps`: who repeats the first steps of a training repeats their rates.
+    pub(crate) fn rates(&self, steps: u64) -> Schedule {
         let (rate, warmup) = (self.learning_rate, self.warmup);
-        let steps = n_batches.saturating_mul(u64::from(self.epochs));
         match self.schedule {
             ScheduleKind::Constant => Schedule::LinearWarmup { rate, warmup },
             ScheduleKind::Linear => Schedule::LinearDecay {
@@ -367,9 +390,9 @@ mod tests {
         for schedule in [ScheduleKind::Linear, ScheduleKind::Cosine] {
             training.schedule = schedule;
             training.steps = 0;
-            let whole = training.rates(10);
+            let whole = training.rates(50);
             training.steps = 7;
-            assert_eq!(whole, training.rates(10));
+            assert_eq!(whole, training.rates(50));
             assert!((whole.rate(0) - 0.25).abs() < 1e-12);
             assert!(
                 (whole.rate(26) - 0.25).abs() < 1e-12,
@@ -378,7 +401,7 @@ mod tests {
             assert!(whole.rate(49) > 0.0 && whole.rate(50) < 1e-12 && whole.rate(60) < 1e-12);
         }
         training.schedule = ScheduleKind::Constant;
-        assert!((training.rates(10).rate(1_000) - 0.5).abs() < 1e-12);
+        assert!((training.rates(50).rate(1_000) - 0.5).abs() < 1e-12);
     }
 
     #[test]

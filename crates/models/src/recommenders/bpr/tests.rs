@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::*;
 use crate::conformance::{in_pool, log, overfits};
-use crate::data::{Samples, Sequences};
 use crate::run::Observer;
+use crate::{Samples, Sequences};
 
 /// Users who choose items of their own half of the catalogue, many enough for several blocks.
 fn shop(n_users: u32, n_items: u32) -> (Samples, Sequences) {
@@ -131,7 +131,7 @@ fn training_lowers_the_loss_and_tells_halves_apart() {
     // For a known user, and for a history of nobody known.
     for (user, history) in [(Some(2), vec![1]), (None, vec![3, 50, 77])] {
         let mut scores = vec![0.0; 200];
-        model.score(user, &history, &mut scores);
+        model.score(user, History::of(&history), &mut scores);
         let mean = |half: std::ops::Range<usize>| scores[half].iter().sum::<f64>() / 100.0;
         assert!(
             mean(0..100) > mean(100..200) + 0.5,

@@ -7,7 +7,7 @@ use super::training::{Recorder, bytes, entries, fit};
 use super::{N_ITEMS, sequences};
 use crate::recommender::{Entry, Losses, Model};
 use crate::run::Run;
-use crate::{Samples, Sequences, TrainingData};
+use crate::{History, Samples, Sequences, TrainingData};
 
 /// Items that are asked for: the vocabulary of the tests and two more.
 const N_ASKED: usize = N_ITEMS + 2;
@@ -46,21 +46,21 @@ fn losses_of_requests_are_those_of_their_scores_however_long_the_history() {
     for entry in entries() {
         for chain in [0.0, 0.4] {
             let model = fitted(entry, &data, &json!({ "chain": chain }));
-            let asked: Vec<(&[u32], &[u32])> = histories
+            let asked: Vec<(History<'_>, &[u32])> = histories
                 .iter()
-                .map(|history| (history.as_slice(), items.as_slice()))
+                .map(|history| (History::of(history), items.as_slice()))
                 .collect();
             let found = losses(model.as_ref()).request_losses(&asked);
             let mut n_other = 0;
             for (history, found) in histories.iter().zip(&found) {
                 let mut scores = [0.0; N_ASKED];
-                model.score(None, history, &mut scores);
+                model.score(None, History::of(history), &mut scores);
                 let is_known = history.iter().any(|item| (*item as usize) < N_ITEMS);
                 // Without a history scores are shares.
                 let expected = expected(&scores, chain > 0.0 || !is_known);
                 for (&item, (a, b)) in items.iter().zip(found.iter().zip(&expected)) {
                     assert!((a - b).abs() < 2e-6, "{} {history:?}: {a} {b}", entry.name);
-                    let in_training = losses(model.as_ref()).loss(history, item);
+                    let in_training = losses(model.as_ref()).loss(History::of(history), item);
                     n_other += usize::from((a - in_training).abs() > 1e-5);
                 }
             }
@@ -149,9 +149,9 @@ fn a_chain_mixes_in_what_was_counted_and_changes_no_weight() {
             let history = [3, last];
             let (mut scores, mut q, mut of_counts) =
                 ([0.0; N_ITEMS], [0.0; N_ITEMS], [0.0; N_ITEMS]);
-            mixed.score(None, &history, &mut scores);
-            bare.score(None, &history, &mut q);
-            counted.score(None, &history, &mut of_counts);
+            mixed.score(None, History::of(&history), &mut scores);
+            bare.score(None, History::of(&history), &mut q);
+            counted.score(None, History::of(&history), &mut of_counts);
             let sum: f64 = q.iter().map(|&x| libm::exp(x)).sum();
             let total: f64 = transitions.row(last as usize).1.iter().sum();
             let share = if total > 0.0 {
@@ -167,7 +167,7 @@ fn a_chain_mixes_in_what_was_counted_and_changes_no_weight() {
                 assert!((p - scores[item]).abs() < 1e-6 * p, "{} {last}", entry.name);
             }
             let all: f64 = (0..20)
-                .map(|item| libm::exp(-losses(mixed.as_ref()).loss(&history, item)))
+                .map(|item| libm::exp(-losses(mixed.as_ref()).loss(History::of(&history), item)))
                 .sum();
             assert!((all - 1.0).abs() < 1e-12, "{all}");
         }
@@ -175,8 +175,8 @@ fn a_chain_mixes_in_what_was_counted_and_changes_no_weight() {
         let back = entry.load(&mixed_saved).unwrap();
         assert!(bytes(back.as_ref()) == bytes(mixed.as_ref()));
         let (mut a, mut b) = ([0.0; N_ASKED], [0.0; N_ASKED]);
-        mixed.score(None, &[3, 4], &mut a);
-        back.score(None, &[3, 4], &mut b);
+        mixed.score(None, History::of(&[3, 4]), &mut a);
+        back.score(None, History::of(&[3, 4]), &mut b);
         assert_eq!(a.map(f64::to_bits), b.map(f64::to_bits));
     }
 }
@@ -192,8 +192,8 @@ fn a_table_of_outputs_is_saved_where_there_is_one() {
             assert_eq!(saved.contains("output"), !tied);
             let back = entry.load(&saved).unwrap();
             let (mut a, mut b) = ([0.0; N_ASKED], [0.0; N_ASKED]);
-            model.score(None, &[3, 4], &mut a);
-            back.score(None, &[3, 4], &mut b);
+            model.score(None, History::of(&[3, 4]), &mut a);
+            back.score(None, History::of(&[3, 4]), &mut b);
             assert_eq!(a.map(f64::to_bits), b.map(f64::to_bits), "{name}");
         }
     }

@@ -4,11 +4,11 @@ use proptest::prelude::*;
 use seed::Seed;
 use serde_json::{Value, json};
 
-use super::{N_ITEMS, sequences};
-use crate::conformance::{items, log};
+use super::{N_ITEMS, described, sequences};
+use crate::conformance::log;
 use crate::recommender::{Entry, FitError, Model};
 use crate::run::{Checkpoint, Epoch, Observer, Run};
-use crate::{REGISTRY, Samples, Sequences, TrainingData};
+use crate::{History, REGISTRY, Samples, Sequences, TrainingData};
 
 const NAMES: [&str; 4] = ["sasrec", "gru4rec", "bert4rec", "case_study"];
 
@@ -29,17 +29,22 @@ fn small(more: &Value) -> Value {
 
 pub(super) fn fit(
     entry: &Entry,
-    (samples, sequences): &(Samples, Sequences),
+    data: &(Samples, Sequences),
     more: &Value,
     observer: &mut dyn Observer,
 ) -> Result<Box<dyn Model>, FitError> {
-    let mut items = items();
-    while items.len() < 64 {
-        let mut next = items[items.len() % 10].clone();
-        next.item = u32::try_from(items.len()).unwrap();
-        items.push(next);
-    }
-    let n_items = sequences_top(sequences);
+    fit_on(entry, data, sequences_top(&data.1), more, observer)
+}
+
+/// Fits a small model on a log with so many items.
+pub(super) fn fit_on(
+    entry: &Entry,
+    (samples, sequences): &(Samples, Sequences),
+    n_items: usize,
+    more: &Value,
+    observer: &mut dyn Observer,
+) -> Result<Box<dyn Model>, FitError> {
+    let items = described(64);
     let data = TrainingData::new(samples, sequences, n_items)
         .unwrap()
         .with_items(&items);
@@ -65,12 +70,12 @@ pub(super) fn bytes(model: &dyn Model) -> Vec<u8> {
 /// Keeps what it is told; is validated by a list of figures; fails after some checkpoints.
 #[derive(Default)]
 pub(super) struct Recorder {
-    epochs: Vec<Epoch>,
-    figures: Vec<f64>,
-    kept: Option<Checkpoint>,
-    n_kept: usize,
-    fail_at: Option<usize>,
-    steps: Vec<u64>,
+    pub(super) epochs: Vec<Epoch>,
+    pub(super) figures: Vec<f64>,
+    pub(super) kept: Option<Checkpoint>,
+    pub(super) n_kept: usize,
+    pub(super) fail_at: Option<usize>,
+    pub(super) steps: Vec<u64>,
 }
 
 impl Observer for Recorder {
@@ -109,7 +114,8 @@ fn the_same_seed_gives_the_same_bits_with_any_number_of_threads() {
             pool.build().unwrap().install(|| {
                 let model = fit(entry, &data, &json!({}), &mut Recorder::default()).unwrap();
                 let mut scores = vec![0.0; N_ITEMS * 2];
-                model.score_block(&[(None, &[1, 2, 3]), (None, &[7])], &mut scores);
+                let histories = [&[1, 2, 3][..], &[7]].map(|items| (None, History::of(items)));
+                model.score_block(&histories, &mut scores);
                 let scores: Vec<u64> = scores.iter().map(|score| score.to_bits()).collect();
                 (bytes(model.as_ref()), scores)
             })
@@ -368,9 +374,9 @@ fn samples_without_histories_leave_popularity() {
         let model = fit(entry, &data, &json!({}), &mut Recorder::default()).unwrap();
         assert_eq!(model.steps(), Some(0));
         let mut scores = [0.0; 5];
-        model.score(None, &[], &mut scores);
+        model.score(None, History::default(), &mut scores);
         assert!(scores[3] > scores[1] && scores[1] > scores[0]);
-        model.score(None, &[2, 90], &mut scores);
+        model.score(None, History::of(&[2, 90]), &mut scores);
         assert!(scores.iter().all(|score| score.is_finite()));
     }
 }
@@ -403,7 +409,7 @@ fn thirty_two_samples_are_learned_by_heart() {
         let ranked = pairs.iter().filter(|_| entry.name != "case_study");
         for pair in ranked {
             let mut scores = vec![0.0; 64];
-            model.score(None, &pair[..1], &mut scores);
+            model.score(None, History::of(&pair[..1]), &mut scores);
             let best = (0..64).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
             assert_eq!(best, Some(pair[1] as usize), "{}", entry.name);
         }
@@ -418,15 +424,15 @@ fn a_history_is_scored_alike_alone_and_in_a_block() {
         let histories: Vec<Vec<u32>> = (0..70)
             .map(|at| (0..at % 9).map(|k| (at * 3 + k) % 23).collect())
             .collect();
-        let asked: Vec<(Option<u32>, &[u32])> = histories
+        let asked: Vec<(Option<u32>, History<'_>)> = histories
             .iter()
-            .map(|history| (None, history.as_slice()))
+            .map(|history| (None, History::of(history)))
             .collect();
         let mut block = vec![0.0; asked.len() * 22];
         model.score_block(&asked, &mut block);
         for ((_, history), block) in asked.iter().zip(block.chunks(22)) {
             let mut alone = [0.0; 22];
-            model.score(None, history, &mut alone);
+            model.score(None, *history, &mut alone);
             for (a, b) in alone.iter().zip(block) {
                 assert!((a - b).abs() < 1e-4, "{} {a} {b}", entry.name);
             }
