@@ -89,8 +89,8 @@ pub trait Losses: Send + Sync {
             .collect()
     }
 
-    /// [`Losses::loss`] of all samples, in their order, to six decimals: what the model can answer
-    /// at once, it does.
+    /// [`Losses::loss`] of all samples, in their order, up to the rounding of 32 bits: what the
+    /// model can answer at once, it does.
     fn sample_losses(&self, data: &TrainingData<'_>) -> Vec<f64> {
         (0..data.n_samples())
             .into_par_iter()

@@ -196,8 +196,8 @@ fn is_kept(epoch: u32, best: u32, last: u32, wanted: u32) -> bool {
 /// Of ascending epochs, those nearest to even steps up to `last`, which is one of them; of two as
 /// near the earlier.
 fn spread(epochs: &[u32], last: u32, wanted: u32) -> Vec<u32> {
-    // Distances in units of 1 / wanted are whole.
-    let n = u64::from(wanted);
+    // Distances in units of 1 / n are whole; no more are there than epochs.
+    let n = u64::from(wanted.min(last));
     let mut chosen: Vec<u32> = (1..=n)
         .filter_map(|turn| {
             let goal = u64::from(last) * turn;

@@ -246,10 +246,16 @@ impl Bench<'_> {
                 error @ (FitError::Diverged { .. }
                 | FitError::TooManyItems { .. }
                 | FitError::Validation(_)),
-            ) => Ok((None, Some(error.to_string()))),
+            ) => Ok((None, Some(in_words(&error)))),
             Err(error) => Err(crate::fit::cannot_fit(error)),
         }
     }
+}
+
+/// An error with what it comes from.
+fn in_words(error: &FitError) -> String {
+    let source = std::error::Error::source(error);
+    source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 /// One request for each sequence that is held out: the targets of its last training instant, given

@@ -120,10 +120,10 @@ impl<N: Network> SequenceModel<N> {
 
     /// Scores of a catalogue from logits of the vocabulary, which are used up where scores are
     /// probabilities.
-    fn write_scores(&self, last: u32, logits: &mut [f32], scores: &mut [f64]) {
+    fn write_scores(&self, last: Option<u32>, logits: &mut [f32], scores: &mut [f64]) {
         let (known, unknown) = scores.split_at_mut(logits.len().min(scores.len()));
         let mut lowest = f64::INFINITY;
-        let Some(link) = self.link(last) else {
+        let Some(link) = last.and_then(|last| self.link(last)) else {
             for (score, &logit) in known.iter_mut().zip(&*logits) {
                 *score = f64::from(logit);
                 lowest = lowest.min(*score);
@@ -136,27 +136,6 @@ impl<N: Network> SequenceModel<N> {
         if !unknown.is_empty() {
             let lowest = known.iter().copied().fold(lowest, f64::min);
             unknown.fill(lowest / std::f64::consts::E);
-        }
-    }
-
-    /// Loss of an item given the logits of the vocabulary and the logarithm of the sum of their
-    /// exponentials.
-    fn item_loss(&self, logits: &[f32], log_sum: f64, link: Option<&Link<'_>>, item: u32) -> f64 {
-        let q = |logit: f32| libm::exp(f64::from(logit) - log_sum);
-        match (link, logits.get(item as usize)) {
-            (None, Some(&logit)) => log_sum - f64::from(logit),
-            (None, None) => {
-                let lowest = logits
-                    .iter()
-                    .fold(f64::INFINITY, |least, &x| least.min(f64::from(x)));
-                log_sum - (lowest - 1.0)
-            }
-            (Some(link), Some(&logit)) => -libm::log(link.mix(q(logit), item)),
-            (Some(link), None) => {
-                let all = (0_u32..).zip(logits);
-                let all = all.map(|(item, &logit)| link.mix(q(logit), item));
-                1.0 - libm::log(all.fold(f64::INFINITY, f64::min))
-            }
         }
     }
 
@@ -213,7 +192,7 @@ impl<N: Network> SequenceModel<N> {
         let link = last.and_then(|last| self.link(last));
         items
             .iter()
-            .map(|&item| self.item_loss(logits, log_sum, link.as_ref(), item))
+            .map(|&item| item_loss(logits, log_sum, link.as_ref(), item))
             .collect()
     }
 
@@ -262,6 +241,27 @@ impl<N: Network> SequenceModel<N> {
     }
 }
 
+/// Loss of an item given the logits of the vocabulary and the logarithm of the sum of their
+/// exponentials.
+fn item_loss(logits: &[f32], log_sum: f64, link: Option<&Link<'_>>, item: u32) -> f64 {
+    let q = |logit: f32| libm::exp(f64::from(logit) - log_sum);
+    match (link, logits.get(item as usize)) {
+        (None, Some(&logit)) => log_sum - f64::from(logit),
+        (None, None) => {
+            let lowest = logits
+                .iter()
+                .fold(f64::INFINITY, |least, &x| least.min(f64::from(x)));
+            log_sum - (lowest - 1.0)
+        }
+        (Some(link), Some(&logit)) => -libm::log(link.mix(q(logit), item)),
+        (Some(link), None) => {
+            let all = (0_u32..).zip(logits);
+            let all = all.map(|(item, &logit)| link.mix(q(logit), item));
+            1.0 - libm::log(all.fold(f64::INFINITY, f64::min))
+        }
+    }
+}
+
 impl<N: Network> Model for SequenceModel<N> {
     fn score(&self, user: Option<u32>, history: History<'_>, scores: &mut [f64]) {
         self.score_block(&[(user, history)], scores);
@@ -293,7 +293,7 @@ impl<N: Network> Model for SequenceModel<N> {
             let mut logits = self.logits(&histories);
             let logits = logits.chunks_exact_mut(self.network.n_items());
             for ((known, scores), logits) in rows.iter_mut().zip(logits) {
-                let last = known.items().last().copied().unwrap_or(u32::MAX);
+                let last = known.items().last().copied();
                 self.write_scores(last, logits, scores);
             }
         });
@@ -335,7 +335,7 @@ impl<N: Network> Losses for SequenceModel<N> {
             .fold(f64::NEG_INFINITY, |top, &x| top.max(f64::from(x)));
         let sum: f64 = logits.iter().map(|&x| libm::exp(f64::from(x) - top)).sum();
         let log_sum = libm::log(sum) + top;
-        self.item_loss(&logits, log_sum, self.link(last).as_ref(), item)
+        item_loss(&logits, log_sum, self.link(last).as_ref(), item)
     }
 
     fn request_losses(&self, requests: &[(History<'_>, &[u32])]) -> Vec<Vec<f64>> {

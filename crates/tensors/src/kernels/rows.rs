@@ -323,3 +323,29 @@ pub(crate) fn split_rows<'a, F>(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponentials_and_their_sum_are_those_of_double_precision() {
+        for n in [0, 1, 31, 32, 33, 1000] {
+            let x: Vec<f32> = (0..n)
+                .map(|k| ((k * 37) % 101) as f32 * 0.3 - 12.0)
+                .collect();
+            let mut found = x.clone();
+            let (top, sum) = exponentiate(&mut found);
+            let largest = x.iter().copied().fold(f32::LOWEST, f32::max);
+            assert_eq!(top.to_bits(), largest.to_bits());
+            let exact = |x: f32| libm::exp(f64::from(x) - f64::from(largest));
+            let expected: f64 = x.iter().map(|&x| exact(x)).sum();
+            assert!((sum - expected).abs() <= 1e-6 * expected);
+            for (&x, &y) in x.iter().zip(&found) {
+                // Two units in the last place, and the rounding of the difference.
+                let bound = 3e-7 + 6e-8 * f64::from(largest - x);
+                assert!((f64::from(y) - exact(x)).abs() <= bound * exact(x));
+            }
+        }
+    }
+}
