@@ -241,7 +241,8 @@ fn models_that_cannot_be_fitted_say_what_to_write() {
 /// The shop, where every third event is a view.
 fn shop_with_views() -> Shop {
     let mut shop = shop();
-    let kind = |sample_id: u64| [Event::View, Event::Purchase][usize::from(sample_id % 3 > 0)];
+    let kind =
+        |sample_id: u64| [Event::View, Event::Purchase][usize::from(!sample_id.is_multiple_of(3))];
     for sample in &mut shop.samples {
         sample.event = kind(sample.sample_id);
     }

@@ -105,10 +105,14 @@ fn words_that_are_no_inputs_are_refused_with_a_suggestion() {
 /// Users who act twice on item 0 or 1: what comes next is told by what was done the first time
 /// alone, 2 after a view and 3 after a purchase.
 fn told_by_events() -> (Samples, Sequences) {
-    let users: Vec<Vec<Act>> = (0..32)
+    let users: Vec<Vec<Act>> = (0..32_u32)
         .map(|user| {
-            let (event, next) = [(Event::View, 2), (Event::Purchase, 3)][user % 2];
-            vec![(user as u32 / 2 % 2, event, 0), (next, Event::View, 1)]
+            let (event, next) = if user.is_multiple_of(2) {
+                (Event::View, 2)
+            } else {
+                (Event::Purchase, 3)
+            };
+            vec![(user / 2 % 2, event, 0), (next, Event::View, 1)]
         })
         .collect();
     shop(&users, |_| 1.0)

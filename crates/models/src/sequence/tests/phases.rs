@@ -84,10 +84,10 @@ proptest! {
         let mut more = phases(&json!({ "checkpoint_steps": every }));
         let figures = vec![0.1, 0.3, 0.2, 0.1];
         for entry in entries() {
-            if entry.name != "case_study" {
-                more["inputs"] = json!(["events", "baskets", "attributes"]);
-            } else {
+            if entry.name == "case_study" {
                 more.as_object_mut().unwrap().remove("inputs");
+            } else {
+                more["inputs"] = json!(["events", "baskets", "attributes"]);
             }
             let mut whole = Recorder { figures: figures.clone(), ..Recorder::default() };
             let expected = fit_on(entry, &data, N_ITEMS, &more, &mut whole).unwrap();
@@ -145,7 +145,7 @@ fn views_and_purchases() -> (Samples, Sequences) {
     let users: Vec<Vec<Act>> = (0..64_u32)
         .map(|user| {
             let first = user % 4;
-            let next = if user / 4 % 4 == 0 {
+            let next = if (user / 4).is_multiple_of(4) {
                 (4 + first, Event::Purchase, 1)
             } else {
                 ((first + 1) % 4, Event::View, 1)
