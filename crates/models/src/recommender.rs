@@ -113,9 +113,6 @@ pub trait Recommender: Model + Sized + 'static {
     const PARAMETERS: &'static [Parameter];
     /// Whether it reads [`TrainingData::items`].
     const READS_ITEMS: bool = false;
-    /// Whether a weight scales a step of training, so that one sample of weight 2 is not the same as
-    /// two samples.
-    const IS_TRAINED_BY_STEPS: bool = false;
     /// Parameters as written: a plain struct with defaults that denies unknown fields.
     type Parameters: DeserializeOwned + Serialize;
 
@@ -142,6 +139,18 @@ pub trait Recommender: Model + Sized + 'static {
     /// # Errors
     /// If a tensor is missing or does not fit the others.
     fn load(tensors: &Tensors) -> Result<Self, LoadError>;
+}
+
+/// Whether one of the parameters is `steps`.
+const fn has_steps(parameters: &[Parameter]) -> bool {
+    let mut at = 0;
+    while at < parameters.len() {
+        if matches!(parameters[at].name.as_bytes(), b"steps") {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 /// Parameters that a model does not take.
@@ -194,9 +203,21 @@ pub enum FitError {
         /// The likely cause, with what can be done.
         cause: String,
     },
+    /// As [`FitError::Diverged`], of a model whose training knows no batches.
+    #[error("training diverged{}: {cause}", in_epoch(*.epoch))]
+    NotFinite {
+        /// Epoch, from 0 up; `None` if there are none.
+        epoch: Option<u32>,
+        /// The likely cause, with what can be done.
+        cause: String,
+    },
     /// A checkpoint could not be kept, or was not read back as it was kept.
     #[error("the checkpoint cannot be used")]
     Checkpoint(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+fn in_epoch(epoch: Option<u32>) -> String {
+    epoch.map_or_else(String::new, |epoch| format!(" in epoch {epoch}"))
 }
 
 /// A model that could not be restored.
@@ -244,7 +265,9 @@ pub struct Entry {
     pub parameters: &'static [Parameter],
     /// Whether it reads [`TrainingData::items`].
     pub reads_items: bool,
-    /// Whether a weight scales a step of training.
+    /// Whether it is trained step by step, and so has the parameter `steps`. A weight then scales a
+    /// step: one sample of weight 2 is not the same as two samples, and one of weight 0 keeps its
+    /// place in batches and draws instead of being absent.
     pub is_trained_by_steps: bool,
     check: Check,
     fit: Fit,
@@ -261,7 +284,7 @@ impl Entry {
             capabilities: R::CAPABILITIES,
             parameters: R::PARAMETERS,
             reads_items: R::READS_ITEMS,
-            is_trained_by_steps: R::IS_TRAINED_BY_STEPS,
+            is_trained_by_steps: has_steps(R::PARAMETERS),
             check: check::<R>,
             fit: fit::<R>,
             load: load::<R>,

@@ -119,9 +119,10 @@ pub(crate) fn cannot_fit(error: FitError) -> Failure {
         }
         FitError::Parameters(_) => Failure::configuration(error),
         FitError::Checkpoint(_) => Failure::environment(error),
-        FitError::NoItems { .. } | FitError::Counts(_) | FitError::Diverged { .. } => {
-            Failure::computation(error)
-        }
+        FitError::NoItems { .. }
+        | FitError::Counts(_)
+        | FitError::Diverged { .. }
+        | FitError::NotFinite { .. } => Failure::computation(error),
     }
 }
 

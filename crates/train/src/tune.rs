@@ -242,9 +242,11 @@ impl Bench<'_> {
                 Ok((value, problem))
             }
             // One setting that diverges or does not fit into memory is a result, not an end.
-            Err(error @ (FitError::Diverged { .. } | FitError::TooManyItems { .. })) => {
-                Ok((None, Some(error.to_string())))
-            }
+            Err(
+                error @ (FitError::Diverged { .. }
+                | FitError::NotFinite { .. }
+                | FitError::TooManyItems { .. }),
+            ) => Ok((None, Some(error.to_string()))),
             Err(error) => Err(crate::fit::cannot_fit(error)),
         }
     }

@@ -51,6 +51,8 @@ pub(crate) fn train<N: Network>(
     data: &TrainingData<'_>,
     run: &mut Run<'_>,
 ) -> Result<SequenceModel<N>, FitError> {
+    #[cfg(test)]
+    super::tests::examine(&network, &parameters);
     let mut scratch = Scratch {
         gradients: Gradients::new(&parameters),
         workspace: Workspace::new(),

@@ -62,7 +62,7 @@ impl Rates {
     }
 }
 
-/// A sample of weight above 0.
+/// A sample. One of weight 0 keeps its place in every draw.
 struct Example {
     sample_id: u64,
     user: u32,
@@ -75,6 +75,9 @@ pub(super) struct Trainer {
     seed: Seed,
     rates: Rates,
     examples: Vec<Example>,
+    n_weighted: u64,
+    /// Whether each user has an example of weight above 0.
+    is_known: Vec<bool>,
     /// Ranges of examples by user block.
     by_block: Vec<Range<usize>>,
     /// Ranges of users by block.
@@ -196,21 +199,21 @@ impl Trainer {
         let mut examples = Vec::with_capacity(data.n_samples());
         let mut chosen: Vec<u32> = Vec::with_capacity(data.n_samples());
         let mut ends = vec![0; n_users];
+        let mut is_known = vec![false; n_users];
         for samples in data.by_sequence() {
             let user = data.sequence(samples.start);
             let start = chosen.len();
             for sample in samples {
+                let item = data.item(sample);
                 let weight = data.weight(sample) as f32;
-                if weight > 0.0 {
-                    let item = data.item(sample);
-                    chosen.push(item);
-                    examples.push(Example {
-                        sample_id: data.sample_id(sample),
-                        user,
-                        item,
-                        weight,
-                    });
-                }
+                is_known[user as usize] |= weight > 0.0;
+                chosen.push(item);
+                examples.push(Example {
+                    sample_id: data.sample_id(sample),
+                    user,
+                    item,
+                    weight,
+                });
             }
             chosen[start..].sort_unstable();
             let mut kept = start;
@@ -243,6 +246,8 @@ impl Trainer {
         Self {
             seed: seed.child("bpr"),
             rates,
+            n_weighted: data.n_weighted(),
+            is_known,
             examples,
             by_block,
             user_blocks,
@@ -256,8 +261,14 @@ impl Trainer {
         self.ends.len()
     }
 
-    pub(super) fn n_samples(&self) -> u64 {
+    /// Steps of an epoch: samples, whatever their weight.
+    pub(super) fn n_steps(&self) -> u64 {
         self.examples.len() as u64
+    }
+
+    /// Samples of weight above 0.
+    pub(super) fn n_weighted(&self) -> u64 {
+        self.n_weighted
     }
 
     /// Distinct items of a user, ascending.
@@ -266,11 +277,9 @@ impl Trainer {
         &self.chosen[start..self.ends[user]]
     }
 
-    /// Whether each user has an example.
+    /// Whether each user has an example of weight above 0.
     pub(super) fn known_users(&self) -> Vec<bool> {
-        (0..self.n_users())
-            .map(|user| !self.chosen_by(user).is_empty())
-            .collect()
+        self.is_known.clone()
     }
 
     /// One step for every example; returns the weighted mean loss before each step.
@@ -320,9 +329,8 @@ impl Trainer {
         if loss.is_finite() && is_finite(&state.users) && is_finite(&state.items) {
             Ok(loss)
         } else {
-            Err(FitError::Diverged {
-                epoch,
-                batch: 0,
+            Err(FitError::NotFinite {
+                epoch: Some(epoch),
                 cause: format!(
                     "vectors grew beyond all bounds; lower `learning_rate` ({}) or look for enormous weights",
                     self.rates.learning_rate

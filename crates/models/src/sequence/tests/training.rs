@@ -27,7 +27,7 @@ fn small(more: &Value) -> Value {
     all
 }
 
-fn fit(
+pub(super) fn fit(
     entry: &Entry,
     (samples, sequences): &(Samples, Sequences),
     more: &Value,
@@ -64,7 +64,7 @@ fn bytes(model: &dyn Model) -> Vec<u8> {
 
 /// Keeps what it is told; is validated by a list of figures; fails after some checkpoints.
 #[derive(Default)]
-struct Recorder {
+pub(super) struct Recorder {
     epochs: Vec<Epoch>,
     figures: Vec<f64>,
     kept: Option<Checkpoint>,
