@@ -24,7 +24,7 @@ thread_local! {
 }
 
 /// Models that are trained step by step without a network: their own files test them.
-const WITHOUT_NETWORK: [&str; 1] = ["bpr"];
+pub(super) const WITHOUT_NETWORK: [&str; 1] = ["bpr"];
 
 /// Examines a network that is about to be trained, if a test wants it.
 pub(crate) fn examine<N: Network>(network: &N, weights: &Parameters<f32>) {
