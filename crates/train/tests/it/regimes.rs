@@ -109,16 +109,22 @@ fn a_mask_takes_the_steps_of_its_base_whatever_validation_says() {
             continue;
         }
         // Steps so long that models are soon past their best.
-        let mut model = format!("name: {}, epochs: 9, validate_every: 1", entry.name);
-        for (name, value) in [
+        let steps = [
             ("patience", "1"),
             ("learning_rate", "0.05"),
             ("dimensions", "8"),
-        ] {
-            if takes(name) {
-                model += &format!(", {name}: {value}");
-            }
-        }
+        ];
+        let taken = steps.iter().filter(|(name, _)| takes(name));
+        let model: Vec<String> = [
+            ("name", entry.name),
+            ("epochs", "9"),
+            ("validate_every", "1"),
+        ]
+        .iter()
+        .chain(taken)
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
+        let model = model.join(", ");
         let plain = format!("model: {{ {model} }}\n");
         let name = format!("base-{}", entry.name);
         let base = place.run(&name, &plain, &[]).unwrap();
