@@ -196,9 +196,6 @@ pub trait Recommender: Model + Sized + 'static {
     const CAPABILITIES: &'static [Capability];
     /// Its parameters: the fields of `Parameters`.
     const PARAMETERS: &'static [Parameter];
-    /// Whether a weight scales a step of training, so that one sample of weight 2 is not the same as
-    /// two samples.
-    const IS_TRAINED_BY_STEPS: bool = false;
     /// Parameters as written: a plain struct with defaults that denies unknown fields.
     type Parameters: DeserializeOwned + Serialize;
 
@@ -230,6 +227,18 @@ pub trait Recommender: Model + Sized + 'static {
     /// # Errors
     /// If a tensor is missing or does not fit the others.
     fn load(tensors: &Tensors) -> Result<Self, LoadError>;
+}
+
+/// Whether one of the parameters is `steps`.
+const fn has_steps(parameters: &[Parameter]) -> bool {
+    let mut at = 0;
+    while at < parameters.len() {
+        if matches!(parameters[at].name.as_bytes(), b"steps") {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 /// Parameters that a model does not take.
@@ -293,9 +302,21 @@ pub enum FitError {
     /// Held-out requests could not be ranked.
     #[error("the model cannot be validated")]
     Validation(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// As [`FitError::Diverged`], of a model whose training knows no batches.
+    #[error("training diverged{}: {cause}", in_epoch(*.epoch))]
+    NotFinite {
+        /// Epoch, from 0 up; `None` if there are none.
+        epoch: Option<u32>,
+        /// The likely cause, with what can be done.
+        cause: String,
+    },
     /// A checkpoint could not be kept, or was not read back as it was kept.
     #[error("the checkpoint cannot be used")]
     Checkpoint(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+fn in_epoch(epoch: Option<u32>) -> String {
+    epoch.map_or_else(String::new, |epoch| format!(" in epoch {epoch}"))
 }
 
 /// A model that could not be restored.
@@ -342,7 +363,9 @@ pub struct Entry {
     pub capabilities: &'static [Capability],
     /// Its parameters.
     pub parameters: &'static [Parameter],
-    /// Whether a weight scales a step of training.
+    /// Whether it is trained step by step, and so has the parameter `steps`. A weight then scales a
+    /// step: one sample of weight 2 is not the same as two samples, and one of weight 0 keeps its
+    /// place in batches and draws instead of being absent.
     pub is_trained_by_steps: bool,
     check: Check,
     reads_items: ReadsItems,
@@ -359,7 +382,7 @@ impl Entry {
             paper: R::PAPER,
             capabilities: R::CAPABILITIES,
             parameters: R::PARAMETERS,
-            is_trained_by_steps: R::IS_TRAINED_BY_STEPS,
+            is_trained_by_steps: has_steps(R::PARAMETERS),
             check: check::<R>,
             reads_items: reads_items::<R>,
             fit: fit::<R>,

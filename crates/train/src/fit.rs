@@ -139,9 +139,10 @@ pub(crate) fn cannot_fit(error: FitError) -> Failure {
         FitError::Validation(_) => {
             Failure::computation(error).hint("lower `learning_rate`, add `warmup`, or lower `clip`")
         }
-        FitError::NoItems { .. } | FitError::Counts(_) | FitError::Diverged { .. } => {
-            Failure::computation(error)
-        }
+        FitError::NoItems { .. }
+        | FitError::Counts(_)
+        | FitError::Diverged { .. }
+        | FitError::NotFinite { .. } => Failure::computation(error),
     }
 }
 

@@ -244,6 +244,7 @@ impl Bench<'_> {
             // One setting that diverges or does not fit into memory is a result, not an end.
             Err(
                 error @ (FitError::Diverged { .. }
+                | FitError::NotFinite { .. }
                 | FitError::TooManyItems { .. }
                 | FitError::Validation(_)),
             ) => Ok((None, Some(in_words(&error)))),

@@ -12,3 +12,4 @@ mod rerun;
 mod same_bytes;
 mod stages;
 mod survival;
+mod training;

@@ -145,9 +145,8 @@ impl Recommender for Ease {
             run.observer.progress("inverting", done, total);
         });
         if !is_inverted {
-            return Err(FitError::Diverged {
-                epoch: 0,
-                batch: 0,
+            return Err(FitError::NotFinite {
+                epoch: None,
                 cause: "items are so alike that their products cannot be inverted; raise `regularisation`".to_owned(),
             });
         }

@@ -445,9 +445,8 @@ impl Recommender for Ials {
             items = solve_side(&by_item, &users, &spectrum, settings);
             let loss = objective(&cells, &users, &items, &spectrum, settings);
             if !(loss.is_finite() && items.iter().all(|x| x.is_finite())) {
-                return Err(FitError::Diverged {
-                    epoch,
-                    batch: 0,
+                return Err(FitError::NotFinite {
+                    epoch: Some(epoch),
                     cause: "a system of equations has no finite solution; raise `regularisation` or look for enormous weights".to_owned(),
                 });
             }

@@ -1,12 +1,15 @@
-//! Laws of every sequence model. Those of networks are called by the tests of each model's file;
-//! those of training go over the registry.
+//! Laws of every sequence model. All go over the registry, so that no model can be left out; those
+//! of networks are also called by the tests of each model's file, in shapes of its own.
 
 mod answers;
+mod factors;
 mod inputs;
+mod laws;
 mod networks;
 mod phases;
 mod training;
 
+pub(crate) use laws::examine;
 pub(crate) use networks::{causal, linear_in_samples, reaches_every_parameter};
 
 use tables::{Event, Instant, ItemFeatures, Origin, Part, Sample, SequenceEvent};

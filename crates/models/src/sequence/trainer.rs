@@ -65,6 +65,8 @@ pub(crate) fn train<N: Network>(
     data: &TrainingData<'_>,
     run: &mut Run<'_>,
 ) -> Result<SequenceModel<N>, FitError> {
+    #[cfg(test)]
+    super::tests::examine(&network, &parameters);
     let span = network.span();
     let targeted = match training.target {
         None => None,

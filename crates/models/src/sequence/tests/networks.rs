@@ -1,7 +1,7 @@
 //! Laws of a forward pass, in 64 bits.
 
 use seed::Seed;
-use tensors::{Context, Gradients, Parameters, Tape};
+use tensors::{Context, Gradients, Parameters, Real, Tape};
 
 use super::baskets;
 use crate::TrainingData;
@@ -15,18 +15,18 @@ fn weight(at: usize) -> f64 {
 }
 
 /// All windows of the tests' sequences in one batch.
-fn batch<N: Network>(network: &N, data: &TrainingData<'_>) -> Batch {
+pub(super) fn batch<N: Network>(network: &N, data: &TrainingData<'_>) -> Batch {
     let windows = Windows::new(data, network.span(), |_| true);
     let chosen: Vec<&Window> = windows.windows.iter().collect();
     network.training_batch(data, &windows, &chosen, Seed::root(5))
 }
 
 /// Losses by term, before weights, and gradients.
-fn run<N: Network>(
+pub(super) fn run<N: Network, F: Real>(
     network: &N,
-    weights: &Parameters<f64>,
+    weights: &Parameters<F>,
     batch: &Batch,
-) -> (Vec<f64>, Gradients<f64>) {
+) -> (Vec<F>, Gradients<F>) {
     let mut gradients = Gradients::new(weights);
     let mut tape = Tape::new(weights, Context::training(None, &batch.row_keys));
     let loss = network.loss(&mut tape, batch, Seed::root(6));
@@ -34,7 +34,7 @@ fn run<N: Network>(
     (tape.loss_rows(loss).to_vec(), gradients)
 }
 
-fn only(terms: &Terms, at: usize, weight: f64) -> Terms {
+pub(super) fn only(terms: &Terms, at: usize, weight: f64) -> Terms {
     Terms {
         rows: vec![terms.rows[at]],
         targets: vec![terms.targets[at]],

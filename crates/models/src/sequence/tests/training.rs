@@ -4,16 +4,17 @@ use proptest::prelude::*;
 use seed::Seed;
 use serde_json::{Value, json};
 
+use super::laws::WITHOUT_NETWORK;
 use super::{N_ITEMS, described, sequences};
 use crate::conformance::log;
 use crate::recommender::{Entry, FitError, Model};
 use crate::run::{Checkpoint, Epoch, Observer, Run};
 use crate::{History, REGISTRY, Samples, Sequences, TrainingData};
 
-const NAMES: [&str; 4] = ["sasrec", "gru4rec", "bert4rec", "case_study"];
-
 pub(super) fn entries() -> impl Iterator<Item = &'static Entry> {
-    REGISTRY.iter().filter(|entry| NAMES.contains(&entry.name))
+    let is_network =
+        |entry: &&Entry| entry.is_trained_by_steps && !WITHOUT_NETWORK.contains(&entry.name);
+    REGISTRY.iter().filter(is_network)
 }
 
 /// Few columns, short windows that overlap, several batches an epoch.

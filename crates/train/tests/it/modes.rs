@@ -1,25 +1,15 @@
-//! The whole stage on a small shop: fit, act, probe, and what it refuses.
-
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot prepare its data fails"
-)]
-
-mod shop;
-mod trained;
+//! The whole stage on a small shop: fit, tune, probe, serve, and what it refuses.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use models::Tensors;
-use stage::{Exit, Io, Label, Stage};
+use stage::Exit;
 use tables::{
-    ItemCount, NOT_RANKED, Part, Prediction, ProbeRequest, ProbeSample, Request, Response, Sample,
-    Score, SubsetMember, Suspect, TrainingEpoch, Transition, Trial,
+    ItemCount, NOT_RANKED, Part, Prediction, ProbeRequest, ProbeSample, Request, Sample,
+    TrainingEpoch, Transition, Trial,
 };
-use train::Train;
 
-use crate::shop::{N_ITEMS, N_VOCABULARY, Place, Shop, bytes, shop};
+use crate::shop::{N_ITEMS, N_VOCABULARY, Place, Shop, bytes, scores, shop};
 
 #[test]
 fn the_number_of_threads_changes_no_byte() {
@@ -181,30 +171,6 @@ fn training_says_what_was_fitted() {
     assert!((rows[0].loss.unwrap() - sum / shop.samples.len() as f64).abs() < 1e-12);
 }
 
-fn scores(
-    shop: &Shop,
-    place: &Place,
-    name: &str,
-    score: impl Fn(&Sample) -> Option<f64>,
-) -> PathBuf {
-    let directory = place.make(name);
-    let mut rows: Vec<Score> = shop
-        .samples
-        .iter()
-        .map(|sample| Score {
-            method: "oracle".to_owned(),
-            sample_id: sample.sample_id,
-            score: score(sample),
-            std_error: None,
-            n_updates: 1,
-            suspect: Suspect::Low,
-        })
-        .collect();
-    rows.sort_by_key(|row| row.sample_id);
-    tables::write_all(&directory, rows).unwrap();
-    directory
-}
-
 #[test]
 fn epochs_of_a_trained_model_are_recorded_and_the_best_is_returned() {
     let place = Place::new(shop());
@@ -312,82 +278,6 @@ fn inputs_can_be_tuned_and_the_items_are_read_for_those_that_ask() {
 }
 
 #[test]
-fn dropping_is_the_same_as_never_having_had() {
-    let is_planted = |sample: &Sample| sample.sample_id % 7 == 3;
-    let place = Place::new(shop());
-    let oracle = scores(&shop(), &place, "oracle", |sample| {
-        Some(if is_planted(sample) { -1.0 } else { 0.0 })
-    });
-    let mut without = shop();
-    without.samples.retain(|sample| !is_planted(sample));
-    let without = Place::new(without);
-    for model in ["popularity", "markov", "itemknn"] {
-        let config = format!("model: {model}\nact: {{ drop_below: 0 }}\n");
-        let acted = place
-            .run(model, &config, &[("scores", oracle.clone())])
-            .unwrap();
-        let never = without
-            .run(model, &format!("model: {model}\n"), &[])
-            .unwrap();
-        assert_eq!(bytes(&acted), bytes(&never), "{model}");
-    }
-    let share = "model: markov\nact: { drop_lowest: 0.25 }\nseed: 3\n";
-    let acted = place.run("share", share, &[("scores", oracle)]).unwrap();
-    let rows: Vec<TrainingEpoch> = tables::read_all(&acted.join("training")).unwrap();
-    let n = shop().samples.len();
-    assert_eq!(n as u64 - rows[0].n_samples, (n as u64 + 2) / 4);
-}
-
-#[test]
-fn a_mask_of_nothing_repeats_the_base_and_a_mask_of_something_is_weight_zero() {
-    let place = Place::new(shop());
-    let nothing = scores(&shop(), &place, "nothing", |_| Some(0.0));
-    let some = scores(&shop(), &place, "some", |sample| {
-        Some(if sample.sample_id % 7 == 3 { -1.0 } else { 0.0 })
-    });
-    let weights = |out: &Path| std::fs::read(out.join("model/weights.safetensors")).unwrap();
-    let predictions = |out: &Path| bytes(&out.join("predictions"));
-    for model in models::REGISTRY.iter().map(|entry| entry.name) {
-        let plain = format!("model: {model}\n");
-        let base = place.run(&format!("base-{model}"), &plain, &[]).unwrap();
-        let mask = format!("model: {model}\nregime: mask\nact: {{ drop_below: 0 }}\n");
-        let wired =
-            |scores: &PathBuf| vec![("scores", scores.clone()), ("model", base.join("model"))];
-        let repeated = place
-            .run(&format!("same-{model}"), &mask, &wired(&nothing))
-            .unwrap();
-        assert!(weights(&repeated) == weights(&base), "{model}");
-        assert_eq!(predictions(&repeated), predictions(&base), "{model}");
-        let masked = place
-            .run(&format!("masked-{model}"), &mask, &wired(&some))
-            .unwrap();
-        if !["popularity", "markov", "itemknn"].contains(&model) {
-            // A mask must reach the model.
-            assert!(weights(&masked) != weights(&base), "{model}");
-            continue;
-        }
-        // Count models have no batches: weight 0 is the same as absence.
-        let drop = format!("model: {model}\nact: {{ drop_below: 0 }}\n");
-        let dropped = place
-            .run(
-                &format!("dropped-{model}"),
-                &drop,
-                &[("scores", some.clone())],
-            )
-            .unwrap();
-        assert!(weights(&masked) == weights(&dropped), "{model}");
-        assert_eq!(predictions(&masked), predictions(&dropped), "{model}");
-    }
-    // The base must be what is repeated.
-    let other = place.path("base-markov").join("model");
-    let config = "model: popularity\nregime: mask\nact: { drop_below: 0 }\n";
-    let error = place
-        .run("other", config, &[("scores", nothing), ("model", other)])
-        .unwrap_err();
-    assert!(error.to_string().contains("same `model:`"), "{error}");
-}
-
-#[test]
 fn tuning_keeps_what_validates_best_and_never_looks_at_the_test() {
     let place = Place::new(shop());
     let mut without_test = shop();
@@ -431,127 +321,6 @@ fn tuning_keeps_what_validates_best_and_never_looks_at_the_test() {
         let other = blind.run(&name, &config, &[]).unwrap();
         assert_eq!(bytes(&out.join("trials")), bytes(&other.join("trials")));
     }
-}
-
-#[test]
-fn responses_are_those_of_models_fitted_without_the_samples() {
-    let place = Place::new(shop());
-    let left_out: [Vec<u64>; 2] = [3, 5].map(|rest| {
-        let mut ids: Vec<u64> = shop()
-            .samples
-            .iter()
-            .map(|sample| sample.sample_id)
-            .filter(|id| id % 7 == rest)
-            .collect();
-        ids.sort_unstable();
-        ids
-    });
-    let rows = (0..).zip(&left_out).flat_map(|(subset, ids)| {
-        ids.iter()
-            .map(move |&left_out| SubsetMember { subset, left_out })
-    });
-    let subsets = place.make("subsets");
-    tables::write_all(&subsets, rows).unwrap();
-    let base = place.run("base", "model: markov\n", &[]).unwrap();
-    let mut found: Vec<Vec<Response>> = Vec::new();
-    for (regime, wired) in [
-        ("drop", vec![("subsets", subsets.clone())]),
-        (
-            "mask",
-            vec![("subsets", subsets.clone()), ("model", base.join("model"))],
-        ),
-    ] {
-        let config = format!("mode: respond\nmodel: markov\nregime: {regime}\nreplicas: 2\n");
-        let out = place
-            .run(&format!("respond-{regime}"), &config, &wired)
-            .unwrap();
-        found.push(tables::read_all(&out.join("responses")).unwrap());
-    }
-    let n = shop().requests.len();
-    assert_eq!(found[0].len(), 3 * 2 * n);
-    for (drop, mask) in found[0].iter().zip(&found[1]) {
-        // A count model has no chance and no batches: regimes and replicas agree.
-        assert_eq!((drop.subset, drop.request), (mask.subset, mask.request));
-        assert_eq!((drop.loss, drop.ndcg_10), (mask.loss, mask.ndcg_10));
-    }
-    for (subset, ids) in
-        [None, Some(0), Some(1)]
-            .into_iter()
-            .zip([&Vec::new(), &left_out[0], &left_out[1]])
-    {
-        let mut without = shop();
-        without
-            .samples
-            .retain(|sample| !ids.contains(&sample.sample_id));
-        let without = Place::new(without);
-        let out = without.run("fit", "model: markov\n", &[]).unwrap();
-        let probe = [("model", out.join("model"))];
-        let probe = without.run("probe", "mode: probe\n", &probe).unwrap();
-        let expected: Vec<ProbeRequest> = tables::read_all(&probe.join("probe")).unwrap();
-        let answers = found[0]
-            .iter()
-            .filter(|row| row.subset == subset && row.replica == 1);
-        for (row, request) in answers.zip(&expected) {
-            assert_eq!(row.request, request.request);
-            let mean = request.losses.iter().sum::<f64>() / request.losses.len() as f64;
-            match row.loss {
-                Some(loss) => assert!((loss - mean).abs() < 1e-12, "{row:?} {mean}"),
-                None => assert!(request.losses.is_empty()),
-            }
-        }
-    }
-    // A sample that is not there is refused by name.
-    let wrong = place.make("wrong");
-    let member = SubsetMember {
-        subset: 0,
-        left_out: u64::MAX,
-    };
-    tables::write_all(&wrong, [member]).unwrap();
-    let error = place
-        .run("x", "mode: respond\nmodel: markov\n", &[("subsets", wrong)])
-        .unwrap_err();
-    assert_eq!(error.exit, Exit::Data);
-}
-
-#[test]
-fn what_a_killed_respond_finished_is_not_trained_again() {
-    let place = Place::new(shop());
-    let config = "mode: respond\nmodel: markov\nreplicas: 2\n";
-    let whole = place.run("whole", config, &[]).unwrap();
-    let resume = place.make("resume");
-    let run = |out: &str| {
-        let mut io = Io::new(place.path(out), "data").with_resume(&resume);
-        for role in [
-            "samples",
-            "sequences",
-            "requests",
-            "catalogue",
-            "item_features",
-        ] {
-            io = io.with_input(role, Label::default(), place.path(role));
-        }
-        Train::run(&stage::yaml::parse(config, "t").unwrap(), &io).unwrap();
-        bytes(&place.path(out))
-    };
-    assert_eq!(run("first"), bytes(&whole));
-    assert_eq!(std::fs::read_dir(&resume).unwrap().count(), 2);
-    std::fs::remove_file(resume.join("response-all-1.safetensors")).unwrap();
-    assert_eq!(run("second"), bytes(&whole));
-    // What waits there is what is used.
-    let path = resume.join("response-all-0.safetensors");
-    std::fs::write(&path, b"damaged").unwrap();
-    let mut io = Io::new(place.path("third"), "data").with_resume(&resume);
-    for role in [
-        "samples",
-        "sequences",
-        "requests",
-        "catalogue",
-        "item_features",
-    ] {
-        io = io.with_input(role, Label::default(), place.path(role));
-    }
-    let error = Train::run(&stage::yaml::parse(config, "t").unwrap(), &io).unwrap_err();
-    assert_eq!(error.exit, Exit::Environment);
 }
 
 #[test]

@@ -1,19 +1,20 @@
-//! A small shop, as `split` would write it, and the stage run on it.
+//! A small shop as `split` would write it, a folder that holds it, and runs of the stage in there.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use stage::{Failure, Io, Label, Seed, Stage};
 use tables::{
-    CatalogueEntry, Event, Instant, ItemFeatures, Origin, Part, Request, Sample, SequenceEvent,
+    CatalogueEntry, Event, Instant, ItemFeatures, Origin, Part, Request, Sample, Score,
+    SequenceEvent, Suspect,
 };
 use train::Train;
 
-const N_USERS: u32 = 60;
+pub(crate) const N_USERS: u32 = 60;
 pub(crate) const N_VOCABULARY: u32 = 40;
 /// The last two are first seen after the cut.
 pub(crate) const N_ITEMS: u32 = 42;
-const CUT: i64 = 1000;
+pub(crate) const CUT: i64 = 1000;
 
 /// The tables that `split` would write.
 pub(crate) struct Shop {
@@ -24,7 +25,7 @@ pub(crate) struct Shop {
     pub(crate) item_features: Vec<ItemFeatures>,
 }
 
-fn number(n: u64) -> u32 {
+pub(crate) fn number(n: u64) -> u32 {
     u32::try_from(n).unwrap()
 }
 
@@ -123,7 +124,7 @@ pub(crate) fn shop() -> Shop {
     shop
 }
 
-fn event(sequence: u32, position: u32, item: u32, at: i64, part: Part) -> SequenceEvent {
+pub(crate) fn event(sequence: u32, position: u32, item: u32, at: i64, part: Part) -> SequenceEvent {
     SequenceEvent {
         sequence,
         position,
@@ -208,4 +209,28 @@ pub(crate) fn bytes(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     files
+}
+
+pub(crate) fn scores(
+    shop: &Shop,
+    place: &Place,
+    name: &str,
+    score: impl Fn(&Sample) -> Option<f64>,
+) -> PathBuf {
+    let directory = place.make(name);
+    let mut rows: Vec<Score> = shop
+        .samples
+        .iter()
+        .map(|sample| Score {
+            method: "oracle".to_owned(),
+            sample_id: sample.sample_id,
+            score: score(sample),
+            std_error: None,
+            n_updates: 1,
+            suspect: Suspect::Low,
+        })
+        .collect();
+    rows.sort_by_key(|row| row.sample_id);
+    tables::write_all(&directory, rows).unwrap();
+    directory
 }
