@@ -40,6 +40,7 @@ pub static TABLES: &[&Table] = &[
     &PROFILE,
     &PREDICTIONS,
     &TRAINING,
+    &REMOVALS,
     &SUBSETS,
     &RESPONSES,
     &TRIALS,

@@ -99,7 +99,7 @@ fn acting() -> Vec<Field> {
             "act.drop_lowest",
             Number,
             Some("null"),
-            "share of the scored samples to drop, at the suspicious end; from 0 to below 1",
+            "share of all samples to drop, at the suspicious end; at most those with a score; from 0 to below 1",
         ),
         field(
             "act.drop_below",
@@ -163,7 +163,7 @@ pub(crate) fn description() -> Description {
     Description {
         protocol: PROTOCOL,
         name: "train",
-        revision: 1,
+        revision: 2,
         doc: "Fits a model on training samples and ranks all candidates for every request, lays out what estimators may look at, retrains without given samples, or measures how fast a model answers.",
         uses_seed: true,
         is_resumable: true,
@@ -203,6 +203,7 @@ pub(crate) fn description() -> Description {
                 "mode `fit`: ranks of relevant items, best items",
             ),
             Output::new("training", "mode `fit`: loss and validation figure"),
+            Output::new("removals", "mode `fit` with `act`: how many samples were removed"),
             Output::new("trials", "mode `fit` with `tune`: every setting that was tried"),
             Output::new("probe", "mode `probe`: what estimators may look at"),
             Output::new(
