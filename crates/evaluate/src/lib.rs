@@ -6,9 +6,11 @@
 //!   of the relevant items, `coverage@10`, and `ndcg@10_vs_other` between every two models.
 //! - `detection`: how well each method's scores find the planted samples, all kinds together
 //!   (segment `all`) and by kind; `auroc_vs_random`, `auroc_vs_loss`, `auroc_vs_best` are paired
-//!   differences, `planted_frac` and `unscored_frac` shares of the samples.
+//!   differences, `planted_frac` and `unscored_frac` shares of the samples. The same for what the
+//!   simulator knows of its own events, in segments such as `truth.bot`, whose share is `truth_frac`.
 //! - `action`: models trained after acting on scores beside their bases; `ndcg@10_vs_base`,
-//!   `ndcg@10_vs_random`, `ndcg@10_vs_oracle` and the same for other metrics are paired differences.
+//!   `ndcg@10_vs_random`, `ndcg@10_vs_oracle` and the same for other metrics are paired differences;
+//!   `n_removed` counts the training samples that an arm removed.
 //! - `agreement`: `spearman` and `jaccard_top` between every two methods on one model, and between
 //!   one method's scores on two models.
 //!
@@ -24,8 +26,10 @@ mod detection;
 mod figures;
 mod group;
 mod ranking;
+mod removals;
 mod scored;
 mod text;
+mod truth;
 
 use std::collections::BTreeMap;
 
@@ -36,6 +40,7 @@ use stage::{
 
 use crate::answers::Requests;
 use crate::conclusions::Facts;
+use crate::detection::Noise;
 use crate::scored::Universe;
 
 /// What people can choose.
@@ -104,7 +109,7 @@ impl Stage for Evaluate {
         Description {
             protocol: PROTOCOL,
             name: "evaluate",
-            revision: 1,
+            revision: 2,
             doc: "Judges predictions, scores and actions, and says in sentences what holds.",
             uses_seed: true,
             is_resumable: false,
@@ -135,13 +140,26 @@ impl Stage for Evaluate {
                 Input::required(
                     "planted",
                     &["planted"],
-                    "The corrupted samples; without it nothing is detected.",
+                    "The corrupted samples; without it nothing planted is detected.",
+                )
+                .optional(),
+                Input::required(
+                    "truth",
+                    &["truth"],
+                    "What the simulator knows of its events: bots and accidents are detected, too.",
                 )
                 .optional(),
                 Input::required(
                     "acted",
                     &["predictions"],
                     "Predictions after acting on scores.",
+                )
+                .optional()
+                .many(),
+                Input::required(
+                    "removals",
+                    &["removals"],
+                    "How many samples the nodes wired to `acted` removed.",
                 )
                 .optional()
                 .many(),
@@ -231,10 +249,16 @@ impl Stage for Evaluate {
         let acted = requests.acted(io, config)?;
         let ranked = ranking::evaluate(&requests, &base, seed, config)?;
         let changed = action::evaluate(&requests, &base, &acted, seed, config)?;
+        let removed = removals::evaluate(io, &acted, config)?;
 
         let universe = Universe::read(io)?;
         let scores = scored::read(io, &universe)?;
-        let detected = detection::evaluate(&universe, &scores, seed, config)?;
+        let planted = Noise::planted(&universe);
+        let mut detected = detection::evaluate(planted, &scores, seed, config)?;
+        if let Some(simulated) = truth::read(io, &universe)? {
+            let noise = simulated.noise();
+            detected.extend(detection::evaluate(noise, &scores, seed, config)?);
+        }
         let agreed = agreement::evaluate(&universe, &scores, seed, config)?;
 
         let oracle = action::oracles(&acted, config);
@@ -242,6 +266,7 @@ impl Stage for Evaluate {
         rows.extend(ranked);
         rows.extend(detected);
         rows.extend(changed);
+        rows.extend(removed);
         rows.extend(agreed);
         let sentences = conclusions::draw(&rows, &facts);
 
