@@ -67,8 +67,8 @@ pub(crate) fn evaluate(io: &Io, acted: &Answered, config: &Config) -> Result<Vec
             value: mean,
             n: first.n_samples,
             protocol: format!(
-                "training samples removed by `{}` of {}, by the regime `{}`; {wanted}, {} have a score",
-                first.method, first.n_samples, first.regime, first.n_scored
+                "training samples that the arm removed (regime `{}`); {wanted}; {} of {} have a score",
+                first.regime, first.n_scored, first.n_samples
             ),
             ..group.row(
                 "action",

@@ -223,7 +223,7 @@ fn arms_of_unequal_size_are_told() {
     let row = found.row("action n_removed training all after_own markov loss");
     assert!(
         row.protocol
-            .contains("200 were to be removed, 150 have a score")
+            .contains("200 were to be removed; 150 of 1000 have a score")
     );
     found.says("caution", "`loss` on `markov` removed 150 (at random 200)");
     // The bound is what it is: nobody expects it to be of that size.
