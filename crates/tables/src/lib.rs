@@ -41,6 +41,7 @@ pub static TABLES: &[&Table] = &[
     &PREDICTIONS,
     &TRAINING,
     &CHECKPOINTS,
+    &REMOVALS,
     &SUBSETS,
     &RESPONSES,
     &TRIALS,

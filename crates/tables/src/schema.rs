@@ -180,9 +180,9 @@ table! {
         item: u32,
         /// Identity in the raw log.
         item_id: String,
-        /// Training events on it, inserted ones included.
+        /// Genuine training events on it: inserted ones do not count.
         n_events: u64,
-        /// First training event; null where the log has no instants.
+        /// First genuine training event; null where the log has no instants.
         first_at: Option<Instant>,
     }
 }
@@ -402,6 +402,24 @@ table! {
         /// File beside this table: `weight.NAME`, `optimiser.mean.NAME`, `optimiser.square.NAME`,
         /// `optimiser.steps`.
         file: String,
+    }
+}
+
+table! {
+    /// What acting on scores removed from the training samples: one row.
+    pub REMOVALS = "removals" of Removal {
+        /// Method of the scores; empty where there were no scores.
+        method: String,
+        /// What removal means: `drop` or `mask`.
+        regime: String,
+        /// Training samples before.
+        n_samples: u64,
+        /// Samples with a score: no other can be removed.
+        n_scored: u64,
+        /// Samples that were to be removed; null where a bound decides, not a number.
+        n_wanted: Option<u64>,
+        /// Samples that were removed.
+        n_removed: u64,
     }
 }
 

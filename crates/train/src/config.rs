@@ -169,7 +169,8 @@ pub enum Regime {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Act {
-    /// Drop this share of the scored samples, at the suspicious end of the scale.
+    /// Drop this share of all samples, at the suspicious end of the scale; at most those with a
+    /// score.
     #[serde(default)]
     pub drop_lowest: Option<f64>,
     /// Drop samples whose helpfulness is below this.
@@ -346,6 +347,9 @@ fn check_fit(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
         offer("predictions", BTreeSet::new()),
         offer("training", BTreeSet::new()),
     ]);
+    if config.act.is_some() {
+        offers.extend([offer("removals", BTreeSet::new())]);
+    }
     if config.tune.is_some() {
         offers.extend([offer("trials", BTreeSet::new())]);
     }

@@ -105,7 +105,7 @@ fn acting() -> Vec<Field> {
             "act.drop_lowest",
             Number,
             Some("null"),
-            "share of the scored samples to drop, at the suspicious end; from 0 to below 1",
+            "share of all samples to drop, at the suspicious end; at most those with a score; from 0 to below 1",
         ),
         field(
             "act.drop_below",
@@ -220,6 +220,7 @@ pub(crate) fn description() -> Description {
                 "checkpoints",
                 "mode `fit` with `keep_checkpoints`: weights and moments of the optimiser along the training; a table without rows for a model that takes no number of `steps`",
             ),
+            Output::new("removals", "mode `fit` with `act`: how many samples were removed"),
             Output::new("trials", "mode `fit` with `tune`: every setting that was tried"),
             Output::new("probe", "mode `probe`: what estimators may look at"),
             Output::new(

@@ -191,9 +191,16 @@ fn read_samples(config: &Config, io: &Io) -> Result<models::Samples, Failure> {
                     removed
                 })
             })?;
-            let n = dropped.n_asked();
-            let n_dropped = dropped.finish()?;
-            io.note(&format!("dropped {n_dropped} of {n} samples"));
+            let removal = dropped.finish(config.regime)?;
+            let (n_removed, n_samples) = (removal.n_removed, removal.n_samples);
+            io.note(&format!("dropped {n_removed} of {n_samples} samples"));
+            if let Some(n_wanted) = removal.n_wanted.filter(|n_wanted| *n_wanted > n_removed) {
+                io.warn(&format!(
+                    "{n_wanted} samples were to be dropped, but `{}` scores {} only",
+                    removal.method, removal.n_scored
+                ));
+            }
+            tables::write_all(&io.output("removals")?, [removal]).map_err(Failure::environment)?;
             Ok(samples)
         }
     }

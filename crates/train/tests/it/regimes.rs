@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tables::{Part, Sample, TrainingEpoch};
+use tables::{Part, Removal, Sample, TrainingEpoch};
 
 use crate::shop::{Place, Shop, bytes, scores, shop};
 
@@ -24,13 +24,22 @@ fn dropping_is_the_same_as_never_having_had() {
         let never = without
             .run(model, &format!("model: {model}\n"), &[])
             .unwrap();
-        assert_eq!(bytes(&acted), bytes(&never), "{model}");
+        let mut acted = bytes(&acted);
+        let removals = acted.remove(Path::new("removals/removals.parquet"));
+        assert!(removals.is_some(), "{model}");
+        assert!(acted == bytes(&never), "{model}");
     }
     let share = "model: markov\nact: { drop_lowest: 0.25 }\nseed: 3\n";
     let acted = place.run("share", share, &[("scores", oracle)]).unwrap();
     let rows: Vec<TrainingEpoch> = tables::read_all(&acted.join("training")).unwrap();
     let n = shop().samples.len();
     assert_eq!(n as u64 - rows[0].n_samples, (n as u64 + 2) / 4);
+    let removals: Vec<Removal> = tables::read_all(&acted.join("removals")).unwrap();
+    assert_eq!(removals.len(), 1);
+    let removal = &removals[0];
+    assert_eq!(removal.n_removed, n as u64 - rows[0].n_samples);
+    assert_eq!(removal.n_wanted, Some(removal.n_removed));
+    assert_eq!((removal.n_samples, removal.n_scored), (n as u64, n as u64));
 }
 
 #[test]
