@@ -1,50 +1,127 @@
 """Runs the sides of each case in turn, each time in a fresh process, and prints tables.
 
-    python3 compare.py --results results.jsonl            # everything, hours
+    python3 compare.py --beauty Beauty.txt             # the README's table
+    python3 compare.py --beauty Beauty.txt --all       # every case, hours
     python3 compare.py --only 'sasrec softmax 3500' --threads 1 --rounds 5
-    python3 compare.py --render results.jsonl             # tables again
+    python3 compare.py --resume results.jsonl          # goes on where it was interrupted
+    python3 compare.py --render results.jsonl          # tables again
 
-Every run is appended to the results at once: an interrupted comparison keeps what it has.
+Every process is appended to the results at once, so an interrupted comparison keeps what it has.
 """
 
 import argparse
+import glob
 import json
 import os
-import statistics
+import platform
 import subprocess
 import sys
 import tempfile
 import time
 
 import cases
+import tables
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+# Allocators that PyTorch is quicker with, the first that is found being taken.
+ALLOCATORS = ["libtcmalloc_minimal.so.4", "libjemalloc.so.2", "libmimalloc.so.2"]
+LIBRARIES = ["/usr/lib/*/", "/usr/lib64/", "/usr/local/lib/", "/usr/lib/"]
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=1, help="of steps and fits; trainings run once")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--all", action="store_true", help="cases beyond those of the README's table")
     parser.add_argument("--only", nargs="+", help="words of which a case's name holds at least one")
-    parser.add_argument("--preload", default="", help="allocator library for the Python side")
-    parser.add_argument("--log", default="", help="Beauty.txt: `user item item ...` lines")
-    parser.add_argument("--folder", default=tempfile.gettempdir(), help="where made-up logs go")
+    parser.add_argument(
+        "--preload",
+        default="auto",
+        help="allocator library for the Python side; `auto`: what is found; `none`: as shipped",
+    )
+    parser.add_argument("--beauty", default="", help="Beauty.txt: `user item item ...` lines")
+    parser.add_argument(
+        "--folder",
+        default=os.path.join(tempfile.gettempdir(), "training_peers"),
+        help="where made-up logs go",
+    )
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--binary", default="", help="Touchstone's side; built if not given")
-    parser.add_argument("--results", default="results.jsonl")
+    parser.add_argument("--results", default="", help="a new file; by default named after the time")
+    parser.add_argument("--resume", default="", help="results that an interrupted comparison left")
     parser.add_argument("--render", nargs="+", help="only print tables of these results")
     return parser.parse_args()
 
 
 def build():
-    """The Rust side, built by cargo."""
-    command = "cargo build --release -p models --bench training_peers --message-format json"
+    """The Rust side, built with the features of the whole workspace, as `just build` does."""
+    command = "cargo build --release --locked --workspace --bench training_peers"
+    command += " --message-format json"
     out = subprocess.run(command.split(), cwd=HERE, check=True, stdout=subprocess.PIPE, text=True)
     for line in out.stdout.splitlines():
         message = json.loads(line)
         if message.get("target", {}).get("name") == "training_peers" and message.get("executable"):
             return message["executable"]
     sys.exit("cargo built no executable `training_peers`")
+
+
+def allocator(asked):
+    """The library that is preloaded on the Python side; empty if none."""
+    if asked == "none":
+        return ""
+    if asked != "auto":
+        if not os.path.exists(asked):
+            sys.exit(f"`{asked}`, asked for by --preload, is not there")
+        return asked
+    for name in ALLOCATORS:
+        for folder in LIBRARIES:
+            for path in glob.glob(folder + name):
+                return path
+    names = ", ".join(ALLOCATORS)
+    print(f"no allocator found ({names}): PyTorch runs with the system's", file=sys.stderr)
+    return ""
+
+
+def said(command):
+    """What a command prints; empty if it fails."""
+    try:
+        done = subprocess.run(command, cwd=HERE, stdout=subprocess.PIPE, text=True)
+    except FileNotFoundError:
+        return ""
+    return "" if done.returncode else done.stdout.strip()
+
+
+def processor():
+    """The model of the processor, if the system tells."""
+    with open("/proc/cpuinfo") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def about(options, preload):
+    """What the figures depend on, as the first record of the results."""
+    versions = "import json, sys, torch, implicit, numpy, scipy\n"
+    versions += "modules = [torch, implicit, numpy, scipy]\n"
+    versions += "found = {module.__name__: module.__version__ for module in modules}\n"
+    versions += "found |= {'python': sys.version.split()[0], 'simd': torch.backends.cpu.get_cpu_capability()}\n"
+    versions += "print(json.dumps(found))"
+    changed = said(["git", "status", "--porcelain"])
+    return {
+        "kind": "about",
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "commit": said(["git", "rev-parse", "HEAD"]) + (" with changes" if changed else ""),
+        "processor": processor(),
+        "processors": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.release(),
+        "rustc": said(["rustc", "--version"]),
+        "versions": json.loads(said([options.python, "-c", versions]) or "{}"),
+        "allocator": os.path.basename(preload) or "as shipped",
+        "threads": options.threads,
+        "rounds": options.rounds,
+    }
 
 
 def run(case, side, number):
@@ -69,113 +146,72 @@ def run(case, side, number):
     }
 
 
-def median_of(results, figure):
-    values = [figure(result) for result in results]
-    values = [value for value in values if value is not None]
-    return statistics.median(values) if values else float("nan")
+def opened(options, record):
+    """The file that results are appended to, and those that it holds already."""
+    if options.resume:
+        before = tables.read([options.resume])
+        for key in ["commit", "processor", "allocator", "versions"]:
+            if before[0].get(key) != record[key]:
+                sys.exit(
+                    f"`{options.resume}` was measured with another {key}, not "
+                    f"{record[key]}: start anew without --resume"
+                )
+        return options.resume, before
+    path = options.results or time.strftime("results-%Y%m%d-%H%M%S.jsonl")
+    if os.path.exists(path):
+        sys.exit(f"`{path}` holds another run: --resume it, or name another file by --results")
+    append(path, record)
+    return path, [record]
 
 
-def step_ms(field):
-    return lambda result: statistics.median(result[field][result["skipped"] :])
+def append(path, record):
+    with open(path, "a") as out:
+        out.write(json.dumps(record) + "\n")
 
 
-def mib(result):
-    return result["peak_kib"] / 1024
-
-
-def added_mib(result):
-    """Memory beyond what was resident before training: interpreter and libraries are not in it."""
-    return (result["peak_kib"] - result["before_kib"]) / 1024
-
-
-def ratio(rows, ours, figure):
-    """Median and range over rounds of (theirs / ours): each round is a pair."""
-    mine = {result["round"]: figure(result) for result in ours}
-    pairs = [figure(row) / mine[row["round"]] for row in rows if row["round"] in mine]
-    if not pairs:
-        return "-"
-    return f"{statistics.median(pairs):.2f} ({min(pairs):.2f}-{max(pairs):.2f})"
-
-
-COLUMNS = {
-    "steps": [
-        ("CPU ms / step", step_ms("cpu_ms"), "{:.1f}"),
-        ("wall ms / step", step_ms("wall_ms"), "{:.0f}"),
-        ("peak MiB", mib, "{:.0f}"),
-        ("of it training", added_mib, "{:.0f}"),
-    ],
-    "fits": [
-        ("CPU s", lambda result: result["cpu_seconds"], "{:.2f}"),
-        ("wall s", lambda result: result["seconds"], "{:.2f}"),
-        ("CPU s / epoch", lambda r: r["cpu_seconds"] / (len(r["epochs"]) or 1), "{:.3f}"),
-        ("peak MiB", mib, "{:.0f}"),
-        ("of it training", added_mib, "{:.0f}"),
-        ("NDCG@10", lambda result: result["ndcg"], "{:.4f}"),
-    ],
-}
-
-
-def render(results):
-    """A table for each kind of case. Ratios are theirs / ours: above 1, Touchstone takes less."""
-    for kind, columns in COLUMNS.items():
-        chosen = [result for result in results if result["kind"] == kind]
-        if not chosen:
-            continue
-        cpu, wall, _ = columns[0][1], columns[1][1], None
-        heads = ["case", "side", *[head for head, _, _ in columns]]
-        heads += ["CPU ratio (range)", "wall ratio (range)", "memory ratio", "rounds", "load"]
-        print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
-        for name in dict.fromkeys(result["case"] for result in chosen):
-            of_case = [result for result in chosen if result["case"] == name]
-            ours = [result for result in of_case if result["is_ours"]]
-            for side in dict.fromkeys(result["side"] for result in of_case):
-                rows = [result for result in of_case if result["side"] == side]
-                cells = [name, side]
-                cells += [form.format(median_of(rows, figure)) for _, figure, form in columns]
-                if rows[0]["is_ours"]:
-                    cells += ["1", "1", "1"]
-                else:
-                    cells += [ratio(rows, ours, figure) for figure in (cpu, wall)]
-                    cells.append(f"{median_of(rows, mib) / median_of(ours, mib):.1f}")
-                cells.append(str(len(rows)))
-                cells.append(f"{median_of(rows, lambda result: result['load']):.1f}")
-                print("| " + " | ".join(cells) + " |")
-        print()
-
-
-def read(paths):
-    results = []
-    for path in paths:
-        with open(path) as lines:
-            results += [json.loads(line) for line in lines]
-    return results
+def compare(case, options, path, results):
+    """All rounds of a case that are not in the results yet."""
+    done = {(one["side"], one["round"]) for one in results if one.get("case") == case.name}
+    rounds = 1 if case.kind == "trainings" else options.rounds
+    for number in range(rounds):
+        for side in case.sides:
+            if (side.name, number) in done:
+                continue
+            # What is compiled is kept between processes, so that no process waits for it. Whole
+            # trainings compile before their clock starts.
+            if side.is_compiled and number == 0 and case.kind == "steps":
+                run(case, side, -1)
+            result = run(case, side, number)
+            append(path, result)
+            results.append(result)
 
 
 def main():
     options = arguments()
     if options.render:
-        render(read(options.render))
+        tables.render(tables.read(options.render))
         return
+    preload = allocator(options.preload)
     setting = cases.Setting(
         python=options.python,
         binary=options.binary or build(),
-        preload=options.preload,
+        preload=preload,
         folder=options.folder,
-        log=options.log,
+        log=options.beauty,
+        is_all=options.all,
     )
+    if not setting.log:
+        print("without --beauty, all cases on Amazon Beauty are skipped", file=sys.stderr)
+    elif not os.path.exists(setting.log):
+        sys.exit(f"`{setting.log}`, named by --beauty, is not there: see data/SOURCES.yaml")
+    path, results = opened(options, about(options, preload))
     for case in cases.all_cases(setting, options.threads):
         if options.only and not any(words in case.name for words in options.only):
             continue
-        # A first run of each side, not counted, warms files and caches of compilers.
-        for number in range(-1, options.rounds):
-            for side in case.sides:
-                result = run(case, side, number)
-                if number < 0:
-                    continue
-                with open(options.results, "a") as out:
-                    out.write(json.dumps(result) + "\n")
+        compare(case, options, path, results)
         print(f"{time.strftime('%H:%M:%S')} {case.name}", file=sys.stderr, flush=True)
-    render(read([options.results]))
+    tables.render(results)
+    print(f"results are in {path}", file=sys.stderr)
 
 
 if __name__ == "__main__":

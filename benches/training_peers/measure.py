@@ -1,5 +1,6 @@
 """Clocks and memory of this process, as one line of JSON: the twin of `watch.rs`."""
 
+import contextlib
 import json
 import time
 
@@ -14,9 +15,12 @@ def status(field):
 
 
 class Watch:
-    def __init__(self):
+    """Starts its clocks when it is made. `before`: resident memory before training, if that was
+    looked up earlier."""
+
+    def __init__(self, before=None):
         self.wall_ms, self.cpu_ms, self.epochs = [], [], []
-        self.before = status("VmRSS")
+        self.before, self.peak = before or status("VmRSS"), None
         self.validating = self.validating_cpu = 0.0
         self.begin, self.begin_cpu = time.perf_counter(), time.process_time()
         self.restart()
@@ -29,10 +33,15 @@ class Watch:
         self.cpu_ms.append((time.process_time() - self.clock) * 1e3)
         self.restart()
 
-    def validated(self, started, clock):
-        """What was spent on validation since then is none of training."""
+    @contextlib.contextmanager
+    def validation(self):
+        """What is spent within is none of training, nor is the memory that it takes."""
+        self.peak = self.peak or status("VmHWM")
+        started, clock = time.perf_counter(), time.process_time()
+        yield
         self.validating += time.perf_counter() - started
         self.validating_cpu += time.process_time() - clock
+        self.restart()
 
     def seconds(self):
         return time.perf_counter() - self.begin - self.validating
@@ -55,7 +64,7 @@ class Watch:
                     "seconds": seconds or self.seconds(),
                     "cpu_seconds": cpu_seconds or self.cpu_seconds(),
                     "before_kib": self.before,
-                    "peak_kib": peak or status("VmHWM"),
+                    "peak_kib": peak or self.peak or status("VmHWM"),
                     "hr": quality[0],
                     "ndcg": quality[1],
                 }

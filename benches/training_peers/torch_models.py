@@ -21,7 +21,8 @@ class Mha(nn.Module):
         mask = torch.ones(length, length, dtype=torch.bool).triu(1) if causal else None
         self.register_buffer("mask", mask)
 
-    def forward(self, x):
+    def forward(self, x, seen=None):
+        assert seen is None, "padding is for `Sdpa`"
         return self.attention(x, x, x, attn_mask=self.mask, need_weights=False)[0]
 
 
@@ -34,13 +35,15 @@ class Sdpa(nn.Module):
         self.packed = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, x):
+    def forward(self, x, seen=None):
         batch, length, dim = x.shape
         packed = self.packed(x).view(batch, length, 3, self.heads, dim // self.heads)
         q, k, v = packed.permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
-        seen = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=self.causal)
-        return self.out(seen.transpose(1, 2).reshape(batch, length, dim))
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=seen, dropout_p=dropout, is_causal=self.causal
+        )
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
 
 
 class Block(nn.Module):
@@ -54,12 +57,12 @@ class Block(nn.Module):
     def perceptron(self, x):
         return self.outer(self.activation(self.inner(x)))
 
-    def forward(self, x):
+    def forward(self, x, seen=None):
         first, second = self.norms
         if self.post_norm:
-            x = first(x + self.drop(self.attention(x)))
+            x = first(x + self.drop(self.attention(x, seen)))
             return second(x + self.drop(self.perceptron(x)))
-        x = x + self.drop(self.attention(first(x)))
+        x = x + self.drop(self.attention(first(x), seen))
         return x + self.drop(self.perceptron(second(x)))
 
 
@@ -73,8 +76,9 @@ class Network(nn.Module):
         # The last row is the mask of BERT4Rec.
         self.items = nn.Embedding(items + self.bidirectional, dim)
         self.positions = nn.Embedding(length, dim)
-        nn.init.trunc_normal_(self.items.weight, std=0.02)
-        nn.init.trunc_normal_(self.positions.weight, std=0.02)
+        for table in (self.items, self.positions):
+            # Cut at two standard deviations, as Touchstone does.
+            nn.init.trunc_normal_(table.weight, std=0.02, a=-0.04, b=0.04)
         make = Sdpa if attention == "sdpa" else Mha
         activation = nn.GELU() if self.bidirectional else nn.ReLU()
         self.blocks = nn.ModuleList(
@@ -97,15 +101,16 @@ class Network(nn.Module):
             if parameter.dim() == 2 and "items" not in name and "positions" not in name:
                 nn.init.xavier_uniform_(parameter)
 
-    def hidden(self, items):
-        """[batch, length] to [batch, length, dim]."""
+    def hidden(self, items, seen=None):
+        """[batch, length] to [batch, length, dim]. `seen` marks what is no padding, [batch, 1, 1,
+        length]; a causal network needs no marks for padding behind."""
         at = torch.arange(items.shape[1])
         x = self.items(items) * self.scale + self.positions(at)
         if self.bidirectional:
             x = self.norm(x)
         x = self.drop(x)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, seen)
         return x if self.bidirectional else self.norm(x)
 
     def output(self):
@@ -115,26 +120,34 @@ class Network(nn.Module):
         return self.items.weight, None
 
 
+def chunk_gradient(hidden, table, bias, targets, share):
+    """Of some rows: the sum of their losses, and `share` times the gradients of their logits."""
+    logits = hidden @ table.T if bias is None else torch.addmm(bias, hidden, table.T)
+    top = logits.max(1, keepdim=True).values
+    right = logits.gather(1, targets[:, None])
+    logits.sub_(top).exp_()
+    sums = logits.sum(1, keepdim=True)
+    loss = (sums.log() + top - right).sum()
+    logits.mul_(share / sums)
+    logits.scatter_add_(1, targets[:, None], (-share).expand(len(targets), 1))
+    return loss, logits
+
+
 class ChunkedCrossEntropy(torch.autograd.Function):
     """Mean cross-entropy of the softmax over all items, `chunk` rows at a time: gradients are made
-    in the forward pass, and logits of all rows never exist together."""
+    in the forward pass, and logits of all rows never exist together. `of_chunk` is
+    `chunk_gradient`, as it is or compiled."""
 
     @staticmethod
-    def forward(ctx, hidden, table, bias, targets, chunk):
+    def forward(ctx, hidden, table, bias, targets, chunk, of_chunk):
         rows = hidden.shape[0]
         grad_hidden, grad_table = torch.empty_like(hidden), torch.zeros_like(table)
         grad_bias = None if bias is None else torch.zeros_like(bias)
-        loss = hidden.new_zeros(())
+        loss, share = hidden.new_zeros(()), hidden.new_full((), 1 / rows)
         for at in range(0, rows, chunk):
             h, t = hidden[at : at + chunk], targets[at : at + chunk]
-            logits = h @ table.T if bias is None else torch.addmm(bias, h, table.T)
-            top = logits.max(1, keepdim=True).values
-            right = logits.gather(1, t[:, None])
-            logits.sub_(top).exp_()
-            sums = logits.sum(1, keepdim=True)
-            loss += (sums.log() + top - right).sum()
-            logits.div_(sums * rows)
-            logits.scatter_add_(1, t[:, None], logits.new_full((len(t), 1), -1 / rows))
+            of_rows, logits = of_chunk(h, table, bias, t, share)
+            loss += of_rows
             torch.mm(logits, table, out=grad_hidden[at : at + chunk])
             grad_table.addmm_(logits.T, h)
             if grad_bias is not None:
@@ -149,14 +162,50 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         if grad.item() != 1.0:
             grad_hidden, grad_table = grad_hidden * grad, grad_table * grad
             grad_bias = None if grad_bias is None else grad_bias * grad
-        return grad_hidden, grad_table, grad_bias, None, None
+        return grad_hidden, grad_table, grad_bias, None, None, None
 
 
-def softmax_loss(hidden, table, bias, targets, chunk):
-    """Mean over rows; `chunk` 0 holds all logits, as F.cross_entropy wants them."""
-    if chunk:
-        return ChunkedCrossEntropy.apply(hidden, table, bias, targets, chunk)
-    return F.cross_entropy(F.linear(hidden, table, bias), targets)
+VARIANTS = ["eager", "compiled", "chunked", "compiled-chunked"]
+
+
+class Objective:
+    """The loss of a batch, in one of four ways. `compiled` is one graph from items to the loss;
+    `compiled-chunked` compiles the network and what happens to a chunk of logits, and loops over
+    chunks in between: the strongest opponent."""
+
+    def __init__(self, network, variant, loss="softmax", chunk=256, is_ragged=False):
+        assert variant in VARIANTS
+        self.network, self.loss = network, loss
+        self.chunk = chunk if "chunked" in variant else 0
+        self.of_chunk, self.states, self.whole = chunk_gradient, self.hidden, self.direct
+        # Shapes that change from batch to batch are compiled once, for any size.
+        how = {"dynamic": True} if is_ragged else {}
+        if variant == "compiled":
+            self.whole = torch.compile(self.direct, **how)
+        if variant == "compiled-chunked":
+            self.states = torch.compile(self.hidden, **how)
+            self.of_chunk = torch.compile(chunk_gradient, dynamic=True)
+
+    def hidden(self, inputs, rows, seen):
+        """Hidden states of the rows that have a loss; `rows` None: all."""
+        hidden = self.network.hidden(inputs, seen).flatten(0, 1)
+        if rows is not None:
+            hidden = hidden[rows]
+        return self.network.head(hidden) if self.network.bidirectional else hidden
+
+    def direct(self, inputs, rows, targets, negatives, seen):
+        table, bias = self.network.output()
+        hidden = self.hidden(inputs, rows, seen)
+        if self.loss == "bce":
+            return binary_loss(hidden, table, targets, negatives)
+        return F.cross_entropy(F.linear(hidden, table, bias), targets)
+
+    def __call__(self, inputs, rows, targets, negatives=None, seen=None):
+        if not self.chunk:
+            return self.whole(inputs, rows, targets, negatives, seen)
+        table, bias = self.network.output()
+        hidden = self.states(inputs, rows, seen)
+        return ChunkedCrossEntropy.apply(hidden, table, bias, targets, self.chunk, self.of_chunk)
 
 
 def binary_loss(hidden, table, targets, negatives):

@@ -10,7 +10,7 @@ import torch
 
 import logs
 import measure
-from torch_models import Network, binary_loss, softmax_loss
+from torch_models import VARIANTS, Network, Objective
 
 
 def arguments():
@@ -20,10 +20,10 @@ def arguments():
     parser.add_argument("model", choices=["sasrec", "bert4rec"])
     parser.add_argument("--length", type=int, default=50)
     parser.add_argument("--loss", choices=["softmax", "bce"], default="softmax")
-    parser.add_argument("--variant", choices=["eager", "compiled", "chunked"], default="eager")
+    parser.add_argument("--variant", choices=VARIANTS, default="eager")
     parser.add_argument("--attention", choices=["mha", "sdpa"], default="sdpa")
     parser.add_argument("--chunk", type=int, default=256, help="rows of a chunk of logits")
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=17)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--inner", type=int, default=64)
     parser.add_argument("--dropout", type=float, default=0.2)
@@ -72,19 +72,7 @@ def main():
         options.attention,
     )
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
-    chunk = options.chunk if options.variant == "chunked" else 0
-
-    def loss_of(inputs, rows, targets, negatives):
-        hidden = network.hidden(inputs).flatten(0, 1)
-        if rows is not None:
-            hidden = network.head(hidden[rows])
-        table, bias = network.output()
-        if options.loss == "bce":
-            return binary_loss(hidden, table, targets, negatives)
-        return softmax_loss(hidden, table, bias, targets, chunk)
-
-    if options.variant == "compiled":
-        loss_of = torch.compile(loss_of)
+    loss_of = Objective(network, options.variant, options.loss, options.chunk)
     made = batches(options)
     watch = measure.Watch()
     for inputs, rows, targets in made:

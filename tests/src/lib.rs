@@ -13,7 +13,9 @@ mod folder;
 mod outcome;
 mod pipeline;
 pub mod retail;
+mod safetensors;
 
 pub use folder::{Folder, executable};
 pub use outcome::Outcome;
 pub use pipeline::{Pipeline, Run};
+pub use safetensors::{Safetensors, SparseRow};

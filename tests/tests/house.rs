@@ -243,6 +243,68 @@ fn only_one_name_belongs_on_a_path() {
     assert_eq!(executables, wanted);
 }
 
+/// A table or block of code in a Markdown file, as far as translation leaves it alone.
+#[derive(Debug, PartialEq, Eq)]
+enum Shape {
+    /// Cells of each row, the rule among them.
+    Table(Vec<usize>),
+    /// Language and lines, without comments: those are translated.
+    Code(String, Vec<String>),
+}
+
+/// Tables and blocks of code, in order.
+fn shapes(text: &str) -> Vec<Shape> {
+    let mut shapes = Vec::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if let Some(language) = line.strip_prefix("```") {
+            let code = lines.by_ref().take_while(|line| !line.starts_with("```"));
+            let code = code.map(|line| {
+                // What is said beside a command, and comments within it.
+                let command = line.split("  ").find(|part| !part.is_empty());
+                let command = if language == "text" {
+                    command
+                } else {
+                    Some(line)
+                };
+                let command = command.unwrap_or_default();
+                command
+                    .split('#')
+                    .next()
+                    .unwrap_or_default()
+                    .trim_end()
+                    .to_owned()
+            });
+            shapes.push(Shape::Code(language.to_owned(), code.collect()));
+        } else if line.starts_with('|') {
+            let cells = |line: &str| line.matches('|').count() - 1;
+            let mut rows = vec![cells(line)];
+            while let Some(line) = lines.next_if(|line| line.starts_with('|')) {
+                rows.push(cells(line));
+            }
+            shapes.push(Shape::Table(rows));
+        }
+    }
+    shapes
+}
+
+#[test]
+fn both_readmes_have_the_same_tables_and_the_same_code() {
+    let read = |name: &str| std::fs::read_to_string(root().join(name)).unwrap();
+    let (english, chinese) = (shapes(&read("README.md")), shapes(&read("README.zh-CN.md")));
+    assert!(english.len() > 8, "{english:#?}");
+    for (english, chinese) in english.iter().zip(&chinese) {
+        assert_eq!(english, chinese);
+        if let Shape::Table(rows) = english {
+            assert!(
+                rows.iter().all(|cells| *cells == rows[0]),
+                "a row with other cells than its header: {rows:?}"
+            );
+        }
+    }
+    assert_eq!(english.len(), chinese.len());
+}
+
 /// Tests apart, and tables of words, which are data.
 #[test]
 fn no_file_of_code_is_longer_than_a_reader_bears() {

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::estimator::{EstimatorError, Need, Scores};
+use crate::gradients::Gradients;
 use crate::problem::{InMemory, Problem};
 use crate::registry::{Entry, Prepared};
 use crate::{METHODS, Seed, toy};
@@ -169,8 +170,19 @@ fn numbers_that_make_no_sense_are_refused() {
     }
 }
 
-/// A problem without one capability.
-struct Without<'a>(&'a InMemory, Need);
+/// A problem without one capability; the gradients that it still has.
+struct Without<'a>(&'a InMemory, Need, Option<Gradients>);
+
+impl<'a> Without<'a> {
+    fn new(problem: &'a InMemory, need: Need) -> Self {
+        let gradients = problem.gradients().filter(|_| need != Need::Gradients);
+        let gradients = gradients.map(|gradients| match need {
+            Need::Trajectory => Gradients::new(vec![gradients.fitted().clone()]).unwrap(),
+            _ => gradients.clone(),
+        });
+        Self(problem, need, gradients)
+    }
+}
 
 impl Problem for Without<'_> {
     fn samples(&self) -> &crate::Samples {
@@ -189,13 +201,23 @@ impl Problem for Without<'_> {
     fn counts(&self) -> Option<&crate::Counts> {
         (self.1 != Need::Counts).then(|| self.0.counts()).flatten()
     }
+    fn gradients(&self) -> Option<&Gradients> {
+        self.2.as_ref()
+    }
 }
 
 #[test]
 fn a_method_asks_for_exactly_what_it_uses() {
     for_each_entry(|entry, problem| {
-        for need in [Need::Representations, Need::Losses, Need::Counts] {
-            let found = prepare(entry).estimate(&Without(problem, need), Seed::root(1), &|_| {});
+        for need in [
+            Need::Representations,
+            Need::Losses,
+            Need::Counts,
+            Need::Gradients,
+            Need::Trajectory,
+        ] {
+            let without = Without::new(problem, need);
+            let found = prepare(entry).estimate(&without, Seed::root(1), &|_| {});
             if entry.needs.contains(&need) {
                 let method = entry.name;
                 assert_eq!(found, Err(EstimatorError::Missing { method, need }));

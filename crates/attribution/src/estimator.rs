@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Seed;
+use crate::gradients::Gradients;
 use crate::problem::Problem;
 
 /// Turns a problem into scores.
@@ -77,6 +78,8 @@ pub(crate) trait Method: Estimator + Sized + 'static {
 pub enum Family {
     /// A cheap yardstick.
     Baseline,
+    /// What a step of training on the sample does to the model.
+    Gradient,
     /// How crowded the neighbourhood of a sample is.
     Density,
     /// How a sample resembles what is asked for.
@@ -90,6 +93,7 @@ impl Family {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Baseline => "baseline",
+            Self::Gradient => "gradient",
             Self::Density => "density",
             Self::Similarity => "similarity",
             Self::Retraining => "retraining",
@@ -107,6 +111,10 @@ pub enum Need {
     Losses,
     /// [`Problem::counts`].
     Counts,
+    /// [`Problem::gradients`].
+    Gradients,
+    /// [`Problem::gradients`] at several states of the training, with learning rates.
+    Trajectory,
 }
 
 impl Need {
@@ -116,6 +124,8 @@ impl Need {
             Self::Representations => "representations",
             Self::Losses => "losses",
             Self::Counts => "counts",
+            Self::Gradients => "gradients",
+            Self::Trajectory => "trajectory",
         }
     }
 
@@ -125,6 +135,8 @@ impl Need {
             Self::Representations => problem.representations().is_some(),
             Self::Losses => problem.losses().is_some(),
             Self::Counts => problem.counts().is_some(),
+            Self::Gradients => problem.gradients().is_some(),
+            Self::Trajectory => problem.gradients().is_some_and(Gradients::is_trajectory),
         }
     }
 }
@@ -172,6 +184,20 @@ pub struct Parameter {
     pub default: &'static str,
     /// Meaning, unit, range.
     pub doc: &'static str,
+}
+
+/// The gradients of a problem, for a method that needs them.
+///
+/// # Errors
+/// If there are none.
+pub(crate) fn gradients<'p>(
+    problem: &'p dyn Problem,
+    method: &'static str,
+) -> Result<&'p Gradients, EstimatorError> {
+    let need = Need::Gradients;
+    problem
+        .gradients()
+        .ok_or(EstimatorError::Missing { method, need })
 }
 
 /// Scores of all samples, in the problem's order.

@@ -12,6 +12,7 @@
 #[cfg(test)]
 mod conformance;
 mod estimator;
+mod gradients;
 mod histories;
 mod methods;
 pub mod nearest;
@@ -24,6 +25,7 @@ pub use estimator::{
     Estimator, EstimatorError, Family, Need, OnProgress, Parameter, ParameterError,
     ParameterErrorKind, Scale, Scores, Suspect, Work,
 };
+pub use gradients::{Gradients, State};
 pub use methods::METHODS;
 pub use problem::{
     Counts, InMemory, Losses, Problem, ProblemError, Representations, RepresentationsError,

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use tensors::{Csr, TensorError, Tensors};
 
+use crate::gradients::Gradients;
+
 /// A training set, a target, and what is known of a model. A capability that is missing is `None`.
 pub trait Problem: Sync {
     /// The training samples; there are always some facts about each.
@@ -20,6 +22,10 @@ pub trait Problem: Sync {
     }
     /// What a count model counted.
     fn counts(&self) -> Option<&Counts> {
+        None
+    }
+    /// Gradients of losses at the fitted model, or along its training.
+    fn gradients(&self) -> Option<&Gradients> {
         None
     }
 }
@@ -182,6 +188,7 @@ pub struct InMemory {
     representations: Option<Representations>,
     losses: Option<Losses>,
     counts: Option<Counts>,
+    gradients: Option<Gradients>,
 }
 
 /// What makes parts no problem.
@@ -232,6 +239,9 @@ pub enum ProblemError {
     /// Counts that are negative or not finite, or transitions that do not ascend.
     #[error("{0}")]
     Counts(&'static str),
+    /// Gradients that do not fit together.
+    #[error("gradients do not fit together: {0}")]
+    Gradients(&'static str),
 }
 
 impl InMemory {
@@ -353,6 +363,22 @@ impl InMemory {
         self.counts = Some(counts);
         Ok(self)
     }
+
+    /// Adds gradients.
+    ///
+    /// # Errors
+    /// If there are more or fewer than samples.
+    pub fn with_gradients(mut self, gradients: Gradients) -> Result<Self, ProblemError> {
+        if gradients.n_samples() != self.samples.len() {
+            return Err(ProblemError::Length {
+                list: "gradients",
+                found: gradients.n_samples(),
+                wanted: self.samples.len(),
+            });
+        }
+        self.gradients = Some(gradients);
+        Ok(self)
+    }
 }
 
 fn check_samples(samples: &Samples) -> Result<(), ProblemError> {
@@ -406,6 +432,10 @@ impl Problem for InMemory {
 
     fn counts(&self) -> Option<&Counts> {
         self.counts.as_ref()
+    }
+
+    fn gradients(&self) -> Option<&Gradients> {
+        self.gradients.as_ref()
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tensors::Csr;
 
 use crate::Seed;
+use crate::gradients::{Gradients, State};
 use crate::problem::{
     Counts, InMemory, Losses, Problem, Representations, Request, Samples, Target, Transition,
 };
@@ -83,8 +84,29 @@ pub(crate) fn problem(seed: u64) -> InMemory {
     let losses = (0..samples.len())
         .map(|index| (index % 9 > 0).then(|| draw.uniform() * 5.0))
         .collect();
+    let gradients = (1..=3).map(|step| {
+        // Samples without a history have no gradient; some have a gradient of zero.
+        let norms: Vec<Option<f64>> = (0..samples.len())
+            .map(|at| (samples.history_row[at] > 0).then(|| draw.uniform() * f64::from(at % 5 > 0)))
+            .collect();
+        State {
+            step,
+            learning_rate: Some(0.1 / step as f64),
+            target_norm: 0.5,
+            norm_without_tables: norms
+                .iter()
+                .map(|norm| norm.map(|norm| norm / 3.0))
+                .collect(),
+            target_product: norms
+                .iter()
+                .map(|norm| norm.map(|norm| norm * (draw.uniform() - 0.5)))
+                .collect(),
+            norm: norms,
+        }
+    });
+    let gradients = Gradients::new(gradients.collect()).unwrap();
     let representations = Representations::new(unit_rows(&histories), unit_rows(&items)).unwrap();
-    assemble(samples, target, representations, losses)
+    assemble(samples, target, representations, losses, gradients)
 }
 
 /// A problem with counts that fit its samples.
@@ -93,6 +115,7 @@ fn assemble(
     target: Target,
     representations: Representations,
     losses: Losses,
+    gradients: Gradients,
 ) -> InMemory {
     let rows = (0..samples.len())
         .map(|i| (samples.last_item[i], samples.item[i], samples.weight[i]))
@@ -102,6 +125,7 @@ fn assemble(
         .and_then(|problem| problem.with_representations(representations))
         .and_then(|problem| problem.with_losses(losses))
         .and_then(|problem| problem.with_counts(counts))
+        .and_then(|problem| problem.with_gradients(gradients))
         .unwrap()
 }
 
@@ -172,11 +196,19 @@ pub(crate) fn rearrange(problem: &InMemory, places: &[usize]) -> InMemory {
         occurred_at: pick(&samples.occurred_at, places),
         weight: pick(&samples.weight, places),
     };
+    let states = problem.gradients().unwrap().states().iter();
+    let states = states.map(|state| State {
+        norm: pick(&state.norm, places),
+        norm_without_tables: pick(&state.norm_without_tables, places),
+        target_product: pick(&state.target_product, places),
+        ..*state
+    });
     assemble(
         samples,
         problem.target().clone(),
         problem.representations().unwrap().clone(),
         pick(problem.losses().unwrap(), places),
+        Gradients::new(states.collect()).unwrap(),
     )
 }
 
@@ -197,6 +229,7 @@ pub(crate) fn reverse_requests(problem: &InMemory) -> InMemory {
         target,
         problem.representations().unwrap().clone(),
         problem.losses().unwrap().clone(),
+        problem.gradients().unwrap().clone(),
     )
 }
 
@@ -212,6 +245,7 @@ pub(crate) fn without_request_features() -> InMemory {
         target,
         problem.representations().unwrap().clone(),
         problem.losses().unwrap().clone(),
+        problem.gradients().unwrap().clone(),
     )
 }
 

@@ -120,6 +120,7 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
     let probe = offers.get("probe").and_then(|offers| offers.first());
     if let Some(probe) = probe {
         check_needs(entry, probe)?;
+        check_part(entry, probe, part)?;
     }
     let mut facts = BTreeMap::from([
         ("method".to_owned(), entry.name.to_owned()),
@@ -157,6 +158,26 @@ fn check_needs(entry: &Entry, probe: &Offer) -> Result<(), Failure> {
         entry.name
     ))
     .hint("probe a model that offers it; `train describe` lists what each model offers"))
+}
+
+/// Refuses gradients that were taken against other requests than those that are asked for.
+fn check_part(entry: &Entry, probe: &Offer, part: Part) -> Result<(), Failure> {
+    let is_measured = entry.needs.contains(&Need::Gradients) && entry.scale.is_signed();
+    match probe.facts.get("gradients_part") {
+        Some(found) if is_measured && *found != part.to_string() => Err(other_part(found, part)),
+        _ => Ok(()),
+    }
+}
+
+/// Gradients of another part.
+pub(crate) fn other_part(found: impl std::fmt::Display, part: Part) -> Failure {
+    Failure::new(
+        Exit::Configuration,
+        format!("the probe took gradients against requests of `{found}`, the target is `{part}`"),
+    )
+    .hint(format!(
+        "write `gradients: {{ part: {part} }}` at the node that probes"
+    ))
 }
 
 /// The suspicious end of a method's scale, as tables have it.

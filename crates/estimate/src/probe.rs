@@ -3,11 +3,16 @@
 use std::path::Path;
 
 use attribution::{
-    Counts, Entry, InMemory, Losses, Need, ProblemError, Representations, Request, Samples, Target,
-    Transition,
+    Counts, Entry, Gradients, InMemory, Losses, Need, ProblemError, Representations, Request,
+    Samples, State, Target, Transition,
 };
 use stage::{Exit, Failure};
-use tables::{ITEM_COUNTS, ItemCount, Part, ProbeRequest, ProbeSample, Row, TRANSITIONS, Table};
+use tables::{
+    ITEM_COUNTS, ItemCount, PROBE_GRADIENTS, Part, ProbeGradient, ProbeRequest, ProbeSample, Row,
+    TRANSITIONS, Table,
+};
+
+use crate::config::other_part;
 
 /// File with the sparse matrices `histories` and `items`.
 const REPRESENTATIONS: &str = "representations.safetensors";
@@ -30,6 +35,12 @@ pub(crate) fn read(directory: &Path, entry: &Entry, part: Part) -> Result<InMemo
         && let Some(counts) = counts(directory)?
     {
         problem = problem.with_counts(counts).map_err(inconsistent)?;
+    }
+    if needs(Need::Gradients)
+        && let Some(states) = gradients(directory, problem.samples(), entry, part)?
+    {
+        let gradients = Gradients::new(states).map_err(inconsistent)?;
+        problem = problem.with_gradients(gradients).map_err(inconsistent)?;
     }
     let path = directory.join(REPRESENTATIONS);
     if needs(Need::Representations) && path.is_file() {
@@ -106,6 +117,67 @@ fn counts(directory: &Path) -> Result<Option<Counts>, Failure> {
                 .collect()
         }),
     }))
+}
+
+/// Gradients at each state; `None` where the probe took none.
+fn gradients(
+    directory: &Path,
+    samples: &Samples,
+    entry: &Entry,
+    part: Part,
+) -> Result<Option<Vec<State>>, Failure> {
+    if !directory.join(PROBE_GRADIENTS.file_name()).is_file() {
+        return Ok(None);
+    }
+    let n = samples.len();
+    let mut by_id: Vec<usize> = (0..n).collect();
+    by_id.sort_unstable_by_key(|&at| samples.id[at]);
+    let mut states: Vec<State> = Vec::new();
+    let mut n_rows = 0;
+    for row in tables::rows::<ProbeGradient>(directory).map_err(Failure::data)? {
+        let row = row.map_err(Failure::data)?;
+        if entry.scale.is_signed() && row.part != part {
+            return Err(other_part(row.part, part));
+        }
+        if states.last().is_none_or(|state| state.step != row.step) {
+            if !states.is_empty() && n_rows != n {
+                return Err(misplaced(row.sample_id, row.step));
+            }
+            n_rows = 0;
+            states.push(State {
+                step: row.step,
+                learning_rate: row.learning_rate,
+                target_norm: row.target_norm,
+                norm: vec![None; n],
+                norm_without_tables: vec![None; n],
+                target_product: vec![None; n],
+            });
+        }
+        // Rows come by sample.
+        let at = by_id.get(n_rows).copied();
+        let at = at.filter(|&at| samples.id[at] == row.sample_id);
+        let (Some(at), Some(state)) = (at, states.last_mut()) else {
+            return Err(misplaced(row.sample_id, row.step));
+        };
+        n_rows += 1;
+        state.norm[at] = row.norm;
+        state.norm_without_tables[at] = row.norm_without_tables;
+        state.target_product[at] = row.target_product;
+    }
+    if n_rows != n {
+        let step = states.last().map_or(0, |state| state.step);
+        return Err(misplaced(u64::MAX, step));
+    }
+    Ok(Some(states))
+}
+
+/// A row of `probe_gradients` that is not of the sample whose turn it is.
+fn misplaced(sample_id: u64, step: u64) -> Failure {
+    let message = format!(
+        "sample {sample_id} of `{}` at step {step} is not the next of the probe's samples",
+        PROBE_GRADIENTS.file_name(),
+    );
+    Failure::new(Exit::Data, message).hint("run the node that made the probe again")
 }
 
 /// A table that only some models give.

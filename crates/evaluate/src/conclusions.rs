@@ -1,7 +1,5 @@
 //! Sentences that hold, drawn from the rows of `metrics` alone: what is said can be looked up.
 
-use std::collections::BTreeMap;
-
 mod action;
 mod cautions;
 mod detection;
@@ -78,6 +76,7 @@ pub(crate) fn draw(rows: &[Metric], facts: &Facts) -> Vec<Conclusion> {
     let rows = Rows(rows);
     let mut sentences = Sentences::default();
     detection::detection(rows, facts, &mut sentences);
+    detection::simulated(rows, &mut sentences);
     let part = rows.judging_part();
     if let Some(part) = part {
         action::action(rows, part, facts, &mut sentences);
@@ -152,7 +151,8 @@ fn best<'a>(rows: &[&'a Metric]) -> Option<&'a Metric> {
         .reduce(|best, row| if row.value > best.value { row } else { best })
 }
 
-/// Names that tell the rows apart: the method (or model, or node), with more where it is shared.
+/// Names that tell the rows apart: the method (or model, or node); where several rows share it the
+/// model; where that does not tell them apart the node and the further axes.
 fn names(rows: &[&Metric]) -> Vec<String> {
     let short = |row: &Metric| {
         row.method
@@ -161,26 +161,31 @@ fn names(rows: &[&Metric]) -> Vec<String> {
             .unwrap_or(&row.node)
             .clone()
     };
-    let mut shared: BTreeMap<String, usize> = BTreeMap::new();
-    for row in rows {
-        *shared.entry(short(row)).or_default() += 1;
-    }
     rows.iter()
         .map(|row| {
             let name = short(row);
-            if shared[&name] == 1 {
+            let alike: Vec<&&Metric> = rows.iter().filter(|other| short(other) == name).collect();
+            if alike.len() == 1 {
                 return format!("`{name}`");
             }
             let mut more = Vec::new();
             if let Some(model) = row.model.as_ref().filter(|model| **model != name) {
                 more.push(format!("on `{model}`"));
             }
-            let is_one_node = rows.iter().all(|other| other.node == row.node);
-            if !is_one_node || more.is_empty() {
+            let mut rest: Vec<&&Metric> = alike
+                .into_iter()
+                .filter(|other| other.model == row.model)
+                .collect();
+            if rest.len() > 1 && rest.iter().any(|other| other.node != row.node) {
                 more.push(format!("by node `{}`", row.node));
+                rest.retain(|other| other.node == row.node);
             }
-            if !row.label.is_empty() {
+            if rest.len() > 1 && !row.label.is_empty() {
                 more.push(format!("with {}", row.label));
+            }
+            // Rows that differ in the model alone, and have none here.
+            if more.is_empty() {
+                more.push(format!("by node `{}`", row.node));
             }
             format!("`{name}` {}", more.join(" "))
         })
@@ -195,7 +200,78 @@ fn is_significant(row: &Metric) -> bool {
 fn excludes_zero(row: &Metric) -> bool {
     row.low.is_some_and(|low| low > 0.0) || row.high.is_some_and(|high| high < 0.0)
 }
+
 /// What to call the model of a row.
 fn model_of(row: &Metric) -> String {
     format!("`{}`", row.model.as_ref().unwrap_or(&row.node))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(node: &str, model: Option<&str>, method: Option<&str>, label: &str) -> Metric {
+        Metric {
+            family: "detection".to_owned(),
+            metric: "auroc".to_owned(),
+            part: "training".to_owned(),
+            segment: "all".to_owned(),
+            node: node.to_owned(),
+            model: model.map(str::to_owned),
+            method: method.map(str::to_owned),
+            action: None,
+            label: label.to_owned(),
+            value: 0.5,
+            low: None,
+            high: None,
+            p_value: None,
+            n: 1,
+            protocol: String::new(),
+        }
+    }
+
+    fn named(rows: &[Metric]) -> Vec<String> {
+        names(&rows.iter().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_name_says_no_more_than_tells_it_apart() {
+        // Method and model are enough, whatever the node of the others is.
+        let rows = [
+            row("score", None, Some("popularity"), ""),
+            row("own", Some("popularity"), Some("loss"), ""),
+            row("own", Some("markov"), Some("loss"), ""),
+        ];
+        assert_eq!(
+            named(&rows),
+            [
+                "`popularity`",
+                "`loss` on `popularity`",
+                "`loss` on `markov`"
+            ]
+        );
+        // The node where the model does not tell, then the axes.
+        let rows = [
+            row("score", Some("markov"), Some("loss"), ""),
+            row("own", Some("markov"), Some("loss"), "k=1"),
+            row("own", Some("markov"), Some("loss"), "k=2"),
+        ];
+        assert_eq!(
+            named(&rows),
+            [
+                "`loss` on `markov` by node `score`",
+                "`loss` on `markov` by node `own` with k=1",
+                "`loss` on `markov` by node `own` with k=2"
+            ]
+        );
+        // One has a model and the other none.
+        let rows = [
+            row("score", None, Some("loss"), ""),
+            row("own", Some("markov"), Some("loss"), ""),
+        ];
+        assert_eq!(
+            named(&rows),
+            ["`loss` by node `score`", "`loss` on `markov`"]
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! How well scores find what was planted, beside random and loss.
+//! How well scores find what was planted and what the simulator knows of, beside random and loss.
 
 use metrics::{Figures, LANES, MetricError, Strata, Suspects, holm, interval};
 use rayon::prelude::*;
@@ -23,6 +23,82 @@ const AUROC: usize = 0;
 /// Method that is the loss alone.
 const LOSS: &str = "loss";
 
+/// Who knows that a sample is noisy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// `split`, which planted it.
+    Planted,
+    /// The simulator, which made the event.
+    Simulator,
+}
+
+/// Segments of noise that the simulator knows of start with this.
+pub(crate) const TRUTH: &str = "truth.";
+
+impl Source {
+    /// What such a sample is called.
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Planted => "planted",
+            Self::Simulator => "noisy by the simulator's own account",
+        }
+    }
+
+    /// The metric that holds the share of such samples.
+    fn share(self) -> &'static str {
+        match self {
+            Self::Planted => "planted_frac",
+            Self::Simulator => "truth_frac",
+        }
+    }
+}
+
+/// Which samples are noisy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Noise<'a> {
+    pub(crate) source: Source,
+    /// Kind of each sample, as an index into `kinds`; `None` for genuine ones.
+    pub(crate) kind: &'a [Option<usize>],
+    /// Whether a sample is left out of every figure.
+    pub(crate) is_aside: Option<&'a [bool]>,
+    /// Kinds that occur, ascending.
+    pub(crate) kinds: &'a [String],
+    /// Node that knows; `None` if nothing is known.
+    pub(crate) node: Option<&'a str>,
+}
+
+impl<'a> Noise<'a> {
+    /// What was planted in a universe.
+    pub(crate) fn planted(universe: &'a Universe) -> Self {
+        Self {
+            source: Source::Planted,
+            kind: &universe.planted,
+            is_aside: None,
+            kinds: &universe.kinds,
+            node: universe.node.as_deref(),
+        }
+    }
+
+    /// The segments with their kinds: everything planted and each kind where there are several;
+    /// kind by kind for the simulator, whose bots and accidents have nothing in common.
+    fn segments(&self) -> Vec<(String, Option<usize>)> {
+        let kinds = (0..).zip(self.kinds);
+        let each = kinds.map(|(index, kind)| match self.source {
+            Source::Planted => (kind.clone(), Some(index)),
+            Source::Simulator => (format!("{TRUTH}{kind}"), Some(index)),
+        });
+        match self.source {
+            Source::Planted => {
+                let each = each.filter(|_| self.kinds.len() > 1);
+                std::iter::once(("all".to_owned(), None))
+                    .chain(each)
+                    .collect()
+            }
+            Source::Simulator => each.collect(),
+        }
+    }
+}
+
 /// The figures of one group on one set of samples.
 struct Judged {
     /// Own figures, averaged over seeds.
@@ -36,31 +112,25 @@ struct Judged {
     n_unscored: f64,
 }
 
-/// The rows of the family `detection`: nothing if nothing was planted.
+/// The rows of the family `detection`: nothing of segments without noisy or genuine samples.
 pub(crate) fn evaluate(
-    universe: &Universe,
+    noise: Noise<'_>,
     scores: &Scored,
     seed: Seed,
     config: &Config,
 ) -> Result<Vec<Metric>, Failure> {
     let mut rows = Vec::new();
-    let n_planted = universe.n_planted();
-    if n_planted == 0 || n_planted == universe.samples.len() || scores.groups.is_empty() {
+    if scores.groups.is_empty() {
         return Ok(rows);
     }
-    let mut segments = vec![("all", None)];
-    if universe.kinds.len() > 1 {
-        let kinds = universe.kinds.iter().enumerate();
-        segments.extend(kinds.map(|(index, kind)| (kind.as_str(), Some(index))));
-    }
-    for (segment, kind) in segments {
-        rows.extend(of_segment(universe, scores, segment, kind, seed, config)?);
+    for (segment, kind) in noise.segments() {
+        rows.extend(of_segment(noise, scores, &segment, kind, seed, config)?);
     }
     Ok(rows)
 }
 
 fn of_segment(
-    universe: &Universe,
+    noise: Noise<'_>,
     scores: &Scored,
     segment: &str,
     kind: Option<usize>,
@@ -68,17 +138,19 @@ fn of_segment(
     config: &Config,
 ) -> Result<Vec<Metric>, Failure> {
     // One kind is told from genuine samples; samples of other kinds are set aside.
-    let kept: Vec<usize> = (0..universe.samples.len())
-        .filter(|&sample| {
-            universe.planted[sample].is_none_or(|own| kind.is_none_or(|kind| kind == own))
-        })
+    let kept: Vec<usize> = (0..noise.kind.len())
+        .filter(|&sample| noise.is_aside.is_none_or(|aside| !aside[sample]))
+        .filter(|&sample| noise.kind[sample].is_none_or(|own| kind.is_none_or(|kind| kind == own)))
         .collect();
     let is_noisy: Vec<bool> = kept
         .iter()
-        .map(|&sample| universe.planted[sample].is_some())
+        .map(|&sample| noise.kind[sample].is_some())
         .collect();
     let n = kept.len() as u64;
     let n_noisy = is_noisy.iter().filter(|&&noisy| noisy).count();
+    if n_noisy == 0 || n_noisy == kept.len() {
+        return Ok(Vec::new());
+    }
     let resamples = config
         .resamples
         .min((MAX_DRAWS / n.max(1)).max(MIN_RESAMPLES));
@@ -89,22 +161,24 @@ fn of_segment(
         segment,
         n,
         resamples,
+        noun: noise.source.noun(),
         sides: format!(
-            "{n_noisy} planted among {n} samples{}",
-            if kind.is_some() {
-                ", other kinds set aside"
-            } else {
-                ""
+            "{n_noisy} {} among {n} samples{}",
+            noise.source.noun(),
+            match (noise.source, kind) {
+                (Source::Simulator, _) => ", other kinds and planted samples set aside",
+                (Source::Planted, Some(_)) => ", other kinds set aside",
+                (Source::Planted, None) => "",
             }
         ),
     };
     let mut rows = Vec::new();
-    if let Some(node) = &universe.node {
+    if let Some(node) = noise.node {
         let nobody = Group::of([&Label::default()], node);
         rows.extend(nobody.iter().map(|group| Metric {
             value: n_noisy as f64 / n as f64,
             protocol: format!("{}: the precision of a random order", about.sides),
-            ..about.row(group, "planted_frac".to_owned())
+            ..about.row(group, noise.source.share().to_owned())
         }));
     }
     let corrected = holm(
@@ -131,7 +205,9 @@ struct About<'a> {
     segment: &'a str,
     n: u64,
     resamples: u64,
-    /// How many are planted, in words.
+    /// What a noisy sample is called.
+    noun: &'static str,
+    /// How many are noisy, in words.
     sides: String,
 }
 
@@ -174,9 +250,10 @@ fn own(
             p_value: is_tested.then_some(corrected),
             protocol: format!(
                 "{}; {}; ties never broken, unscored samples take the median suspicion; 95 % percentile \
-                 bootstrap over samples, planted and genuine apart ({} resamples){tested}",
+                 bootstrap over samples, {} and genuine apart ({} resamples){tested}",
                 meaning(metric),
                 about.sides,
+                about.noun,
                 about.resamples
             ),
             ..about.row(group, (*metric).to_owned())
@@ -339,15 +416,11 @@ fn meaning(metric: &str) -> &'static str {
         "f1_2means" => {
             "F1 of the suspicious cluster of the exact 1-D 2-means split (threshold fixed in the bootstrap)"
         }
-        "precision@1x" => "planted share of the most suspicious samples, as many as are planted",
-        "recall@1x" => {
-            "share of the planted among the most suspicious samples, as many as are planted"
-        }
-        "precision@2x" => {
-            "planted share of the most suspicious samples, twice as many as are planted"
-        }
+        "precision@1x" => "noisy share of the most suspicious samples, as many as are noisy",
+        "recall@1x" => "share of the noisy among the most suspicious samples, as many as are noisy",
+        "precision@2x" => "noisy share of the most suspicious samples, twice as many as are noisy",
         "recall@2x" => {
-            "share of the planted among the most suspicious samples, twice as many as are planted"
+            "share of the noisy among the most suspicious samples, twice as many as are noisy"
         }
         _ => "",
     }

@@ -6,9 +6,11 @@
 //!   of the relevant items, `coverage@10`, and `ndcg@10_vs_other` between every two models.
 //! - `detection`: how well each method's scores find the planted samples, all kinds together
 //!   (segment `all`) and by kind; `auroc_vs_random`, `auroc_vs_loss`, `auroc_vs_best` are paired
-//!   differences, `planted_frac` and `unscored_frac` shares of the samples.
+//!   differences, `planted_frac` and `unscored_frac` shares of the samples. The same for what the
+//!   simulator knows of its own events, in segments such as `truth.bot`, whose share is `truth_frac`.
 //! - `action`: models trained after acting on scores beside their bases; `ndcg@10_vs_base`,
-//!   `ndcg@10_vs_random`, `ndcg@10_vs_oracle` and the same for other metrics are paired differences.
+//!   `ndcg@10_vs_random`, `ndcg@10_vs_oracle` and the same for other metrics are paired differences;
+//!   `n_removed` counts the training samples that an arm removed.
 //! - `agreement`: `spearman` and `jaccard_top` between every two methods on one model, and between
 //!   one method's scores on two models.
 //!
@@ -20,22 +22,24 @@ mod agreement;
 mod answers;
 mod conclusions;
 mod costs;
+mod description;
 mod detection;
 mod figures;
 mod group;
 mod ranking;
+mod removals;
 mod scored;
 mod text;
+mod truth;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use stage::{
-    Description, Exit, Failure, Field, FieldKind, Input, Io, Offers, Output, PROTOCOL, Seed, Stage,
-};
+use stage::{Description, Exit, Failure, Io, Offers, Seed, Stage};
 
 use crate::answers::Requests;
 use crate::conclusions::Facts;
+use crate::detection::Noise;
 use crate::scored::Universe;
 
 /// What people can choose.
@@ -95,106 +99,7 @@ impl Stage for Evaluate {
     type Config = Config;
 
     fn description() -> Description {
-        let field = |name, kind, default, doc| Field {
-            name,
-            kind,
-            default: Some(default),
-            doc,
-        };
-        Description {
-            protocol: PROTOCOL,
-            name: "evaluate",
-            revision: 1,
-            doc: "Judges predictions, scores and actions, and says in sentences what holds.",
-            uses_seed: true,
-            is_resumable: false,
-            uses_floats: true,
-            inputs: vec![
-                Input::required(
-                    "predictions",
-                    &["predictions"],
-                    "Predictions of the base models.",
-                )
-                .many(),
-                Input::required(
-                    "requests",
-                    &["requests"],
-                    "The requests that were to be answered.",
-                ),
-                Input::required("catalogue", &["catalogue"], "The catalogue, for coverage.")
-                    .optional(),
-                Input::required(
-                    "samples",
-                    &["samples"],
-                    "The training samples, to check scores against.",
-                )
-                .optional(),
-                Input::required("scores", &["scores"], "Scores of the samples by method.")
-                    .optional()
-                    .many(),
-                Input::required(
-                    "planted",
-                    &["planted"],
-                    "The corrupted samples; without it nothing is detected.",
-                )
-                .optional(),
-                Input::required(
-                    "acted",
-                    &["predictions"],
-                    "Predictions after acting on scores.",
-                )
-                .optional()
-                .many(),
-                Input::required("measured", &["measured"], "What nodes cost when they ran.")
-                    .optional()
-                    .many(),
-            ],
-            outputs: vec![
-                Output::new("metrics", "Every figure with its interval and protocol."),
-                Output::new("per_request", "Figures of single requests."),
-                Output::new("conclusions", "Sentences that hold, with their evidence."),
-                Output::new("costs", "Measured costs, and sentences about them.").measured(),
-            ],
-            config: vec![
-                field(
-                    "seed",
-                    FieldKind::Integer,
-                    "0",
-                    "Seed of resampling and permutations.",
-                ),
-                field(
-                    "resamples",
-                    FieldKind::Integer,
-                    "1000",
-                    "Bootstrap resamples behind an interval, 20 to 100000.",
-                ),
-                field(
-                    "permutations",
-                    FieldKind::Integer,
-                    "10000",
-                    "Random sign patterns behind a p-value, 100 to 10000000.",
-                ),
-                field(
-                    "top_frac",
-                    FieldKind::Number,
-                    "0.2",
-                    "Share of the samples that counts as a method's top when methods are compared, in (0, 1].",
-                ),
-                field(
-                    "arms",
-                    FieldKind::Mapping,
-                    "{}",
-                    "Words for what the nodes wired to `acted` did, by node name.",
-                ),
-                field(
-                    "oracle",
-                    FieldKind::String,
-                    "null",
-                    "The node wired to `acted` that drops exactly the planted samples; by default the one without axis `method` whose name holds `planted` or `oracle`.",
-                ),
-            ],
-            registries: BTreeMap::new(),
-        }
+        description::description()
     }
 
     fn check(config: &Config, _offers: &Offers) -> Result<Offers, Failure> {
@@ -231,10 +136,16 @@ impl Stage for Evaluate {
         let acted = requests.acted(io, config)?;
         let ranked = ranking::evaluate(&requests, &base, seed, config)?;
         let changed = action::evaluate(&requests, &base, &acted, seed, config)?;
+        let removed = removals::evaluate(io, &acted, config)?;
 
         let universe = Universe::read(io)?;
         let scores = scored::read(io, &universe)?;
-        let detected = detection::evaluate(&universe, &scores, seed, config)?;
+        let planted = Noise::planted(&universe);
+        let mut detected = detection::evaluate(planted, &scores, seed, config)?;
+        if let Some(simulated) = truth::read(io, &universe)? {
+            let noise = simulated.noise();
+            detected.extend(detection::evaluate(noise, &scores, seed, config)?);
+        }
         let agreed = agreement::evaluate(&universe, &scores, seed, config)?;
 
         let oracle = action::oracles(&acted, config);
@@ -242,6 +153,7 @@ impl Stage for Evaluate {
         rows.extend(ranked);
         rows.extend(detected);
         rows.extend(changed);
+        rows.extend(removed);
         rows.extend(agreed);
         let sentences = conclusions::draw(&rows, &facts);
 

@@ -191,6 +191,43 @@ fn the_audit_accounts_for_every_record() {
     );
 }
 
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn the_real_log_is_accounted_for_to_the_last_record() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    let file = "online_retail/OnlineRetail.csv.gz";
+    if !data.join(file).exists() {
+        eprintln!("skipped: `{}` is absent", data.join(file).display());
+        return;
+    }
+    let text = format!("{{ dataset: online_retail, file: {file} }}");
+    let out = run(&text, &data).unwrap();
+    let n_rows = |role: &str| -> u64 {
+        match role {
+            "interactions" => tables::rows::<Interaction>(&out.path().join(role))
+                .unwrap()
+                .n_rows(),
+            _ => tables::rows::<Reject>(&out.path().join(role))
+                .unwrap()
+                .n_rows(),
+        }
+    };
+    let (accepted, rejected) = (n_rows("interactions"), n_rows("rejects"));
+    assert_eq!((accepted + rejected, rejected), (541_909, 2));
+    let audit: Vec<Audit> = read_all(&out.path().join("audit")).unwrap();
+    let steps: Vec<_> = audit
+        .iter()
+        .map(|row| (row.name.as_str(), row.rows_in, row.rows_out))
+        .collect();
+    assert_eq!(
+        steps,
+        [
+            ("read", 541_909, 541_909),
+            ("reject: negative price", 541_909, accepted),
+        ]
+    );
+}
+
 /// All bytes of all outputs.
 fn bytes(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let outputs = Ingest::description().outputs;

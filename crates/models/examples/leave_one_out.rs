@@ -3,12 +3,14 @@
 //! stages around it.
 //!
 //! ```text
-//! cargo run --release -p models --example leave_one_out -- FILE MODEL [PARAMETERS] [SEED] [shuffled]
+//! cargo run --release -p models --example leave_one_out -- FILE MODEL [PARAMETERS] [SEED] \
+//!     [shuffled] [attributes=FILE]
 //! ```
 //!
 //! FILE holds a user and the user's items, oldest first, on each line; PARAMETERS are JSON. The last
 //! item of a user is for the test, the one before for validation. `shuffled` puts the items of each
-//! user into random order first: a control that shows what of a figure is owed to the order.
+//! user into random order first: a control that shows what of a figure is owed to the order. The file
+//! of `attributes` is JSON: a mapping from item to a list of the numbers of its attributes.
 
 #![expect(
     clippy::unwrap_used,
@@ -16,11 +18,14 @@
     reason = "a program to measure with"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use models::{Epoch, Model, Observer, Run, Samples, Seed, Sequences, TrainingData};
+use models::{
+    Epoch, FitError, History, Model, Observer, Run, Samples, Seed, Sequences, TrainingData,
+};
 use rayon::prelude::*;
+use tables::ItemFeatures;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,9 +38,9 @@ fn evaluate(model: &dyn Model, requests: &Requests, n_items: usize, keeps_seen: 
     let sums: Vec<[f64; 2]> = requests
         .par_chunks(128)
         .map(|chunk| {
-            let asked: Vec<(Option<u32>, &[u32])> = chunk
+            let asked: Vec<(Option<u32>, History<'_>)> = chunk
                 .iter()
-                .map(|(history, _)| (None, history.as_slice()))
+                .map(|(history, _)| (None, History::of(history)))
                 .collect();
             let mut scores = vec![0.0; chunk.len() * n_items];
             model.score_block(&asked, &mut scores);
@@ -92,12 +97,32 @@ impl Observer for Watch {
         self.validation = 0.0;
     }
 
-    fn validate(&mut self, model: &dyn Model) -> Option<f64> {
+    fn validate(&mut self, model: &dyn Model) -> Result<Option<f64>, FitError> {
         let started = Instant::now();
         let [_, ndcg] = evaluate(model, &self.requests, self.n_items, false);
         self.validation = started.elapsed().as_secs_f64();
-        Some(ndcg)
+        Ok(Some(ndcg))
     }
+}
+
+/// What a file of attributes knows of the items, in their order.
+fn describe(order: &[u32], file: &str) -> Vec<ItemFeatures> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let known: BTreeMap<u32, Vec<u32>> = serde_json::from_str(&text).unwrap();
+    let words = |id: &u32| known.get(id).into_iter().flatten().map(u32::to_string);
+    (0..)
+        .zip(order)
+        .map(|(item, id)| ItemFeatures {
+            item,
+            title: None,
+            category: None,
+            brand: None,
+            attributes: words(id).collect(),
+            price_e4: None,
+            price_z: 0.0,
+            popularity_z: 0.0,
+        })
+        .collect()
 }
 
 fn main() {
@@ -116,7 +141,8 @@ fn main() {
             numbers.map(|number| number.parse().unwrap()).collect()
         })
         .collect();
-    if arguments.next().as_deref() == Some("shuffled") {
+    let rest: Vec<String> = arguments.collect();
+    if rest.iter().any(|word| word == "shuffled") {
         for (user, items) in (0..).zip(&mut users) {
             Seed::root(7).index(user).sequence().shuffle(items);
         }
@@ -153,7 +179,14 @@ fn main() {
         test.push((items[..n - 1].to_vec(), items[n - 1]));
     }
     samples.sort();
-    let data = TrainingData::new(&samples, &sequences, training.len()).unwrap();
+    let attributes = rest
+        .iter()
+        .find_map(|word| word.strip_prefix("attributes="));
+    let items = attributes.map(|file| describe(&order, file));
+    let mut data = TrainingData::new(&samples, &sequences, training.len()).unwrap();
+    if let Some(items) = &items {
+        data = data.with_items(items);
+    }
     println!(
         "{} users, {} items, {} training samples; {} {parameters}",
         users.len(),

@@ -1,10 +1,14 @@
-//! Weighted counts of target items, and the smoothed shares that several models rest on.
+//! Weighted counts of target items and of transitions, and the smoothed shares that several models
+//! rest on.
 
-use tensors::{TensorError, Tensors};
+use rayon::prelude::*;
+use tensors::{Csr, CsrError, TensorError, Tensors};
 
 use crate::data::TrainingData;
+use crate::recommender::LoadError;
 
 const NAME: &str = "item_counts";
+const TRANSITIONS: &str = "transitions";
 
 /// Weighted count of each vocabulary item as a target.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,5 +71,100 @@ impl Counts {
     /// Takes the counts from tensors.
     pub(crate) fn load(tensors: &Tensors) -> Result<Self, TensorError> {
         Ok(Self::new(tensors.f64(NAME)?.to_vec()))
+    }
+}
+
+/// Weighted counts of (last item of the history, target).
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Transitions {
+    /// `[n_vocabulary, n_vocabulary]`, without zeros.
+    counts: Csr<f64>,
+    /// Sum of each row.
+    totals: Vec<f64>,
+}
+
+impl Transitions {
+    /// Sums weights by (last item of the history, target), in the order of the samples.
+    ///
+    /// # Errors
+    /// If a sum is more than a 64-bit float holds.
+    pub(crate) fn of(data: &TrainingData<'_>) -> Result<Self, CsrError> {
+        let n = data.n_vocabulary();
+        // A counting sort by last item keeps the order of the samples within a row.
+        let mut starts = vec![0_usize; n + 1];
+        for sample in 0..data.n_samples() {
+            if let Some(&from) = data.history(sample).items().last() {
+                starts[from as usize + 1] += 1;
+            }
+        }
+        for from in 0..n {
+            starts[from + 1] += starts[from];
+        }
+        let mut next = starts.clone();
+        let mut pairs = vec![(0_u32, 0.0_f64); starts[n]];
+        for sample in 0..data.n_samples() {
+            if let Some(&from) = data.history(sample).items().last() {
+                let at = &mut next[from as usize];
+                pairs[*at] = (data.item(sample), data.weight(sample));
+                *at += 1;
+            }
+        }
+        let rows: Vec<Vec<(u32, f64)>> = (0..n)
+            .into_par_iter()
+            .map(|from| {
+                let mut row = pairs[starts[from]..starts[from + 1]].to_vec();
+                row.sort_by_key(|(to, _)| *to);
+                row.chunk_by(|a, b| a.0 == b.0)
+                    .map(|chunk| (chunk[0].0, chunk.iter().map(|(_, weight)| weight).sum()))
+                    .filter(|(_, weight)| *weight > 0.0)
+                    .collect()
+            })
+            .collect();
+        Ok(Self::new(Csr::from_rows(n, rows)?))
+    }
+
+    fn new(counts: Csr<f64>) -> Self {
+        let totals = (0..counts.n_rows())
+            .map(|from| counts.row(from).1.iter().sum::<f64>())
+            .collect();
+        Self { counts, totals }
+    }
+
+    /// `[n_vocabulary, n_vocabulary]`.
+    pub(crate) fn counts(&self) -> &Csr<f64> {
+        &self.counts
+    }
+
+    /// What came after an item of the vocabulary, ascending, and how often.
+    pub(crate) fn after(&self, from: u32) -> (&[u32], &[f64]) {
+        self.counts.row(from as usize)
+    }
+
+    /// How often a target came after an item of the vocabulary.
+    pub(crate) fn count(&self, from: u32, to: u32) -> f64 {
+        let (items, weights) = self.after(from);
+        items.binary_search(&to).map_or(0.0, |at| weights[at])
+    }
+
+    /// How often anything came after an item; 0 outside the vocabulary.
+    pub(crate) fn total(&self, from: u32) -> f64 {
+        self.totals.get(from as usize).copied().unwrap_or(0.0)
+    }
+
+    /// Adds the counts to tensors.
+    pub(crate) fn save(&self, tensors: &mut Tensors) -> Result<(), TensorError> {
+        tensors.insert_csr_f64(TRANSITIONS, &self.counts)
+    }
+
+    /// Takes the counts of a vocabulary of `n` items from tensors.
+    pub(crate) fn load(tensors: &Tensors, n: usize) -> Result<Self, LoadError> {
+        let counts = tensors.csr_f64(TRANSITIONS)?;
+        if counts.n_rows() != n || counts.n_columns != n {
+            return Err(LoadError::Sizes {
+                left: NAME,
+                right: TRANSITIONS,
+            });
+        }
+        Ok(Self::new(counts))
     }
 }

@@ -1,14 +1,8 @@
 //! What models train on: samples and sequences in columns.
 
-use tables::ItemFeatures;
+use tables::{Event, ItemFeatures, Sample};
 
-/// Items of all sequences, one after the other; a history is a prefix of one sequence.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sequences {
-    /// End of each sequence in `items`.
-    ends: Vec<u64>,
-    items: Vec<u32>,
-}
+use crate::history::{History, Sequences};
 
 /// Training samples in columns, sorted by (sequence, history end, sample id): the order of the
 /// table `samples`, so that sums do not depend on how samples arrive.
@@ -19,7 +13,20 @@ pub struct Samples {
     positions: Vec<u32>,
     history_ends: Vec<u32>,
     items: Vec<u32>,
+    events: Vec<Option<Event>>,
     weights: Vec<f64>,
+}
+
+/// One sample of [`Samples`].
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    sample_id: u64,
+    sequence: u32,
+    position: u32,
+    history_end: u32,
+    item: u32,
+    event: Option<Event>,
+    weight: f64,
 }
 
 /// Samples, sequences and the numbers of items, checked against each other; items where a model
@@ -80,61 +87,9 @@ pub enum DataError {
     },
 }
 
-impl Sequences {
-    /// Adds the next event.
-    ///
-    /// # Errors
-    /// If events do not come by (sequence, position), or a position is left out.
-    pub fn push(&mut self, sequence: u32, position: u32, item: u32) -> Result<(), DataError> {
-        let sequence_at = sequence as usize;
-        // Sequences without events are allowed and empty.
-        while self.ends.len() <= sequence_at {
-            self.ends.push(self.items.len() as u64);
-        }
-        let is_last = self.ends.len() == sequence_at + 1;
-        if !is_last || self.len(sequence) != Some(position as usize) {
-            return Err(DataError::Order { sequence, position });
-        }
-        self.items.push(item);
-        self.ends[sequence_at] += 1;
-        Ok(())
-    }
-
-    /// Number of sequences.
-    pub fn n(&self) -> usize {
-        self.ends.len()
-    }
-
-    fn len(&self, sequence: u32) -> Option<usize> {
-        self.items_of(sequence).map(<[u32]>::len)
-    }
-
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "ends are lengths of a vector"
-    )]
-    fn items_of(&self, sequence: u32) -> Option<&[u32]> {
-        let sequence = sequence as usize;
-        let end = *self.ends.get(sequence)?;
-        let start = sequence
-            .checked_sub(1)
-            .map_or(0, |before| self.ends[before]);
-        self.items.get(start as usize..end as usize)
-    }
-
-    /// Items of the first `end` events of a sequence; `None` if it is shorter. The empty history
-    /// exists for every number, also of a sequence without events.
-    pub fn history(&self, sequence: u32, end: u32) -> Option<&[u32]> {
-        if end == 0 {
-            return Some(&[]);
-        }
-        self.items_of(sequence)?.get(..end as usize)
-    }
-}
-
 impl Samples {
-    /// Adds a sample whose event comes right after its history; call [`Samples::sort`] after the
-    /// last.
+    /// Adds a sample whose event comes right after its history, and of which nobody knows what was
+    /// done; call [`Samples::sort`] after the last.
     pub fn push(
         &mut self,
         sample_id: u64,
@@ -143,26 +98,60 @@ impl Samples {
         item: u32,
         weight: f64,
     ) {
-        self.push_at(sample_id, sequence, history_end, history_end, item, weight);
+        self.push_one(Row {
+            sample_id,
+            sequence,
+            position: history_end,
+            history_end,
+            item,
+            event: None,
+            weight,
+        });
     }
 
-    /// Adds a sample with the position of its event in its sequence: not the end of its history
-    /// where several events share an instant.
-    pub fn push_at(
-        &mut self,
-        sample_id: u64,
-        sequence: u32,
-        position: u32,
-        history_end: u32,
-        item: u32,
-        weight: f64,
-    ) {
-        self.sample_ids.push(sample_id);
-        self.sequences.push(sequence);
-        self.positions.push(position);
-        self.history_ends.push(history_end);
-        self.items.push(item);
-        self.weights.push(weight);
+    /// Adds a row of the table `samples`, its weight times a factor; call [`Samples::sort`] after
+    /// the last. The position of its event is not the end of its history where several events share
+    /// an instant.
+    pub fn push_row(&mut self, row: &Sample, factor: f64) {
+        self.push_one(Row {
+            sample_id: row.sample_id,
+            sequence: row.sequence,
+            position: row.position,
+            history_end: row.history_end,
+            item: row.item,
+            event: Some(row.event),
+            weight: row.weight * factor,
+        });
+    }
+
+    fn push_one(&mut self, row: Row) {
+        self.sample_ids.push(row.sample_id);
+        self.sequences.push(row.sequence);
+        self.positions.push(row.position);
+        self.history_ends.push(row.history_end);
+        self.items.push(row.item);
+        self.events.push(row.event);
+        self.weights.push(row.weight);
+    }
+
+    fn row(&self, at: usize) -> Row {
+        Row {
+            sample_id: self.sample_ids[at],
+            sequence: self.sequences[at],
+            position: self.positions[at],
+            history_end: self.history_ends[at],
+            item: self.items[at],
+            event: self.events[at],
+            weight: self.weights[at],
+        }
+    }
+
+    fn of_rows(rows: impl Iterator<Item = Row>) -> Self {
+        let mut samples = Self::default();
+        for row in rows {
+            samples.push_one(row);
+        }
+        samples
     }
 
     /// Number of samples.
@@ -185,37 +174,21 @@ impl Samples {
     /// The samples of some sequences, in their order.
     #[must_use]
     pub fn of_sequences(&self, is_kept: impl Fn(u32) -> bool) -> Self {
-        let kept: Vec<usize> = (0..self.n())
-            .filter(|&at| is_kept(self.sequences[at]))
-            .collect();
-        Self {
-            sample_ids: kept.iter().map(|&at| self.sample_ids[at]).collect(),
-            sequences: kept.iter().map(|&at| self.sequences[at]).collect(),
-            positions: kept.iter().map(|&at| self.positions[at]).collect(),
-            history_ends: kept.iter().map(|&at| self.history_ends[at]).collect(),
-            items: kept.iter().map(|&at| self.items[at]).collect(),
-            weights: kept.iter().map(|&at| self.weights[at]).collect(),
-        }
+        let rows = (0..self.n()).map(|at| self.row(at));
+        Self::of_rows(rows.filter(|row| is_kept(row.sequence)))
     }
 
     /// The samples with other weights: what `factor` gives for an id multiplies the weight, and
     /// `None` leaves the sample out.
     #[must_use]
     pub fn reweighted(&self, factor: impl Fn(u64) -> Option<f64>) -> Self {
-        let mut samples = Self::default();
-        for at in 0..self.n() {
-            if let Some(factor) = factor(self.sample_ids[at]) {
-                samples.push_at(
-                    self.sample_ids[at],
-                    self.sequences[at],
-                    self.positions[at],
-                    self.history_ends[at],
-                    self.items[at],
-                    self.weights[at] * factor,
-                );
-            }
-        }
-        samples
+        let rows = (0..self.n()).map(|at| self.row(at));
+        Self::of_rows(rows.filter_map(|row| {
+            factor(row.sample_id).map(|factor| Row {
+                weight: row.weight * factor,
+                ..row
+            })
+        }))
     }
 
     /// Ids in the order of the samples.
@@ -244,14 +217,7 @@ impl Samples {
         }
         let mut order: Vec<usize> = (0..self.n()).collect();
         order.sort_by_key(|&at| key(at));
-        *self = Self {
-            sample_ids: order.iter().map(|&at| self.sample_ids[at]).collect(),
-            sequences: order.iter().map(|&at| self.sequences[at]).collect(),
-            positions: order.iter().map(|&at| self.positions[at]).collect(),
-            history_ends: order.iter().map(|&at| self.history_ends[at]).collect(),
-            items: order.iter().map(|&at| self.items[at]).collect(),
-            weights: order.iter().map(|&at| self.weights[at]).collect(),
-        };
+        *self = Self::of_rows(order.iter().map(|&at| self.row(at)));
     }
 }
 
@@ -277,7 +243,7 @@ impl<'a> TrainingData<'a> {
                 sequence,
                 end,
             })?;
-            let last = history.last().copied();
+            let last = history.items().last().copied();
             for item in last.into_iter().chain([samples.items[at]]) {
                 if item as usize >= n_vocabulary {
                     return Err(DataError::Item {
@@ -367,19 +333,34 @@ impl<'a> TrainingData<'a> {
         self.samples.history_ends[sample]
     }
 
-    /// Items of the first `end` events of a sequence; none if it is shorter.
-    pub fn events(&self, sequence: u32, end: u32) -> &'a [u32] {
-        self.sequences.history(sequence, end).unwrap_or(&[])
+    /// What was done by a sample's own event, if it is known.
+    pub fn event(&self, sample: usize) -> Option<Event> {
+        self.samples.events[sample]
     }
 
-    /// History of a sample, oldest item first.
-    pub fn history(&self, sample: usize) -> &'a [u32] {
+    /// The first `end` events of a sequence; none if it is shorter.
+    pub fn events(&self, sequence: u32, end: u32) -> History<'a> {
+        self.sequences.history(sequence, end).unwrap_or_default()
+    }
+
+    /// All events of a sequence from a position on, those after training among them.
+    pub(crate) fn events_from(&self, sequence: u32, start: usize) -> History<'a> {
+        self.sequences.all(sequence).skip(start)
+    }
+
+    /// Events of the same basket after a position of a sequence.
+    pub(crate) fn mates_after(&self, sequence: u32, position: u32) -> u32 {
+        self.sequences.mates_after(sequence, position)
+    }
+
+    /// History of a sample, oldest event first.
+    pub fn history(&self, sample: usize) -> History<'a> {
         let (sequence, end) = (
             self.samples.sequences[sample],
             self.samples.history_ends[sample],
         );
         // `new` saw every history.
-        self.sequences.history(sequence, end).unwrap_or(&[])
+        self.events(sequence, end)
     }
 
     /// Ranges of samples that share a sequence.
@@ -406,29 +387,6 @@ mod tests {
             sequences.push(sequence, position, item).unwrap();
         }
         sequences
-    }
-
-    #[test]
-    fn histories_are_prefixes() {
-        let sequences = sequences();
-        assert_eq!(sequences.n(), 3);
-        assert_eq!(sequences.history(0, 2), Some(&[5, 6][..]));
-        assert_eq!(sequences.history(0, 1), Some(&[5][..]));
-        assert_eq!(sequences.history(1, 0), Some(&[][..]));
-        assert_eq!(sequences.history(1, 1), None);
-        assert_eq!(sequences.history(2, 1), Some(&[7][..]));
-        assert_eq!(sequences.history(9, 0), Some(&[][..]));
-        assert_eq!(sequences.history(9, 1), None);
-    }
-
-    #[test]
-    fn events_out_of_order_are_refused() {
-        for (sequence, position) in [(1, 0), (2, 0), (2, 2), (3, 1)] {
-            assert_eq!(
-                sequences().push(sequence, position, 1),
-                Err(DataError::Order { sequence, position })
-            );
-        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod counts;
 mod data;
 mod dense;
 mod factors;
+mod history;
 mod recommender;
 mod recommenders;
 mod representations;
@@ -19,10 +20,11 @@ mod tf_idf;
 mod tokens;
 
 pub use card::{Card, CardError, CardErrorKind, load, save};
-pub use data::{DataError, Samples, Sequences, TrainingData};
+pub use data::{DataError, Samples, TrainingData};
+pub use history::{History, Sequences};
 pub use recommender::{
-    Capability, Entry, FitError, LoadError, Losses, Model, Parameter, ParameterError, Recommender,
-    UnknownModel, entry,
+    Capability, Entry, FitError, LoadError, LossGradients, Losses, Model, Parameter,
+    ParameterError, Recommender, SampleGradient, TargetGradient, UnknownModel, entry,
 };
 pub use recommenders::REGISTRY;
 pub use representations::Representations;

@@ -1,37 +1,45 @@
 //! What a model is, and what the registry knows of it.
 
+use rayon::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tables::Event;
 use tensors::{Csr, CsrError, TensorError, Tensors};
 
 use crate::data::TrainingData;
+use crate::history::History;
 use crate::recommenders::REGISTRY;
 use crate::run::Run;
 
 /// A fitted model.
 pub trait Model: Send + Sync {
-    /// Scores items `0..scores.len()`, the whole catalogue, for a history, oldest item first.
+    /// Scores items `0..scores.len()`, the whole catalogue, for a history, oldest event first.
     /// Higher is better; every score is finite. Histories and catalogue may hold items outside
     /// the vocabulary. The empty history is scored by popularity.
     ///
     /// `user` is the number of the sequence that the history belongs to, if it is known: models
     /// with a vector per user look it up, all others do not look at it, and every model does
     /// without.
-    fn score(&self, user: Option<u32>, history: &[u32], scores: &mut [f64]);
+    fn score(&self, user: Option<u32>, history: History<'_>, scores: &mut [f64]);
 
     /// Scores several histories, each with its user, if known; `scores` is `[requests, items]`.
     /// Models that answer many at once faster than one by one do it here. Equal calls give equal
     /// bits; the last bits of a score may differ between blocks.
-    fn score_block(&self, requests: &[(Option<u32>, &[u32])], scores: &mut [f64]) {
+    fn score_block(&self, requests: &[(Option<u32>, History<'_>)], scores: &mut [f64]) {
         let n = scores.len() / requests.len().max(1);
         for ((user, history), scores) in requests.iter().zip(scores.chunks_exact_mut(n.max(1))) {
-            self.score(*user, history, scores);
+            self.score(*user, *history, scores);
         }
     }
 
     /// The loss of single targets, if the model has one.
     fn losses(&self) -> Option<&dyn Losses> {
+        None
+    }
+
+    /// Gradients of single losses, if the model is differentiable.
+    fn gradients(&self) -> Option<&dyn LossGradients> {
         None
     }
 
@@ -58,10 +66,84 @@ pub trait Model: Send + Sync {
     fn save(&self) -> Result<Tensors, TensorError>;
 }
 
-/// The loss of single targets under a fitted model.
+/// The loss of single targets under a fitted model, in nats, before weighting; finite for every
+/// item, also outside the vocabulary.
+///
+/// A model may see less of a history in training than when it is asked: windows of sequence models
+/// start at fixed events, and a request sees the last ones. Samples and requests are therefore
+/// asked for in two ways.
 pub trait Losses: Send + Sync {
-    /// Loss of a target item given a history, before weighting; finite for every item.
-    fn loss(&self, history: &[u32], item: u32) -> f64;
+    /// Loss of a target given the history of a training sample, oldest event first.
+    fn loss(&self, history: History<'_>, item: u32) -> f64;
+
+    /// Losses of the relevant items of requests, each with its history: from what
+    /// [`Model::score`] sees of it, so that the loss of a target belongs to its score. A list for
+    /// each request, in the order of its items.
+    fn request_losses(&self, requests: &[(History<'_>, &[u32])]) -> Vec<Vec<f64>> {
+        requests
+            .par_iter()
+            .map(|(history, items)| {
+                let of = |item: &u32| self.loss(*history, *item);
+                items.iter().map(of).collect()
+            })
+            .collect()
+    }
+
+    /// [`Losses::loss`] of all samples, in their order, up to the rounding of 32 bits: what the
+    /// model can answer at once, it does.
+    fn sample_losses(&self, data: &TrainingData<'_>) -> Vec<f64> {
+        (0..data.n_samples())
+            .into_par_iter()
+            .map(|sample| self.loss(data.history(sample), data.item(sample)))
+            .collect()
+    }
+}
+
+/// Gradients of single losses under a fitted model with respect to all its parameters, without
+/// dropout, before weighting. The loss is the cross-entropy over the vocabulary, whatever training
+/// minimised, so that models trained by different losses compare.
+pub trait LossGradients: Send + Sync {
+    /// The gradient of the mean over requests of the mean loss over their relevant items, each with
+    /// the part of its history that [`Model::score`] sees. A request without a history and an item
+    /// outside the vocabulary cost what no parameter changes.
+    fn target(&self, requests: &[(History<'_>, &[u32])]) -> TargetGradient;
+
+    /// Length of the gradient of each sample, and its product with that of the target; `None` for
+    /// a sample that gives no loss term. In the order of the samples; `on_progress` is told how many
+    /// more are done, from any thread.
+    fn samples(
+        &self,
+        data: &TrainingData<'_>,
+        target: &TargetGradient,
+        on_progress: &(dyn Fn(u64) + Sync),
+    ) -> Vec<Option<SampleGradient>>;
+
+    /// The same network with the weights of a state that training handed over.
+    ///
+    /// # Errors
+    /// If a weight is missing or of another size.
+    fn at(&self, state: &Tensors) -> Result<Box<dyn LossGradients>, TensorError>;
+}
+
+/// The gradient of what requests cost.
+pub struct TargetGradient(pub(crate) tensors::Gradients<f32>);
+
+impl TargetGradient {
+    /// Its length.
+    pub fn norm(&self) -> f64 {
+        self.0.norm()
+    }
+}
+
+/// What is known of the gradient of one sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SampleGradient {
+    /// Its length.
+    pub norm: f64,
+    /// Its length without embeddings and outputs of items, positions and attributes.
+    pub norm_without_tables: f64,
+    /// Its product with the gradient of the target.
+    pub target_product: f64,
 }
 
 /// Something that a fitted model can give beyond scores.
@@ -69,6 +151,8 @@ pub trait Losses: Send + Sync {
 pub enum Capability {
     /// [`Model::item_counts`].
     Counts,
+    /// [`Model::gradients`].
+    Gradients,
     /// [`Model::losses`].
     Losses,
     /// [`Model::transitions`].
@@ -80,6 +164,7 @@ impl Capability {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Counts => "counts",
+            Self::Gradients => "gradients",
             Self::Losses => "losses",
             Self::Transitions => "transitions",
         }
@@ -111,11 +196,6 @@ pub trait Recommender: Model + Sized + 'static {
     const CAPABILITIES: &'static [Capability];
     /// Its parameters: the fields of `Parameters`.
     const PARAMETERS: &'static [Parameter];
-    /// Whether it reads [`TrainingData::items`].
-    const READS_ITEMS: bool = false;
-    /// Whether a weight scales a step of training, so that one sample of weight 2 is not the same as
-    /// two samples.
-    const IS_TRAINED_BY_STEPS: bool = false;
     /// Parameters as written: a plain struct with defaults that denies unknown fields.
     type Parameters: DeserializeOwned + Serialize;
 
@@ -125,6 +205,11 @@ pub trait Recommender: Model + Sized + 'static {
     /// What is wrong, as a lowercase fragment that names the parameter.
     fn check(_: &Self::Parameters) -> Result<(), String> {
         Ok(())
+    }
+
+    /// Whether it reads [`TrainingData::items`] with these parameters.
+    fn reads_items(_: &Self::Parameters) -> bool {
+        false
     }
 
     /// Fits a model.
@@ -142,6 +227,18 @@ pub trait Recommender: Model + Sized + 'static {
     /// # Errors
     /// If a tensor is missing or does not fit the others.
     fn load(tensors: &Tensors) -> Result<Self, LoadError>;
+}
+
+/// Whether one of the parameters is `steps`.
+const fn has_steps(parameters: &[Parameter]) -> bool {
+    let mut at = 0;
+    while at < parameters.len() {
+        if matches!(parameters[at].name.as_bytes(), b"steps") {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 /// Parameters that a model does not take.
@@ -170,6 +267,14 @@ pub enum FitError {
         /// The model.
         model: &'static str,
     },
+    /// It is told to fine-tune on events that training does not hold.
+    #[error("no training sample is of type `{target}`, which `target` asks for; there are {found}")]
+    NoTarget {
+        /// What was asked for.
+        target: Event,
+        /// Types of events that training holds, in words.
+        found: String,
+    },
     /// The catalogue is too large for it.
     #[error(
         "model `{model}` takes at most {most} items (`{parameter}`), but the vocabulary has {n}"
@@ -194,9 +299,24 @@ pub enum FitError {
         /// The likely cause, with what can be done.
         cause: String,
     },
+    /// Held-out requests could not be ranked.
+    #[error("the model cannot be validated")]
+    Validation(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// As [`FitError::Diverged`], of a model whose training knows no batches.
+    #[error("training diverged{}: {cause}", in_epoch(*.epoch))]
+    NotFinite {
+        /// Epoch, from 0 up; `None` if there are none.
+        epoch: Option<u32>,
+        /// The likely cause, with what can be done.
+        cause: String,
+    },
     /// A checkpoint could not be kept, or was not read back as it was kept.
     #[error("the checkpoint cannot be used")]
     Checkpoint(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+fn in_epoch(epoch: Option<u32>) -> String {
+    epoch.map_or_else(String::new, |epoch| format!(" in epoch {epoch}"))
 }
 
 /// A model that could not be restored.
@@ -224,6 +344,7 @@ pub struct UnknownModel {
 }
 
 type Check = fn(&Value) -> Result<Value, ParameterError>;
+type ReadsItems = fn(&Value) -> Result<bool, ParameterError>;
 type Fit = fn(&Value, &TrainingData<'_>, &mut Run<'_>) -> Result<Box<dyn Model>, FitError>;
 type Load = fn(&Tensors) -> Result<Box<dyn Model>, LoadError>;
 
@@ -242,11 +363,12 @@ pub struct Entry {
     pub capabilities: &'static [Capability],
     /// Its parameters.
     pub parameters: &'static [Parameter],
-    /// Whether it reads [`TrainingData::items`].
-    pub reads_items: bool,
-    /// Whether a weight scales a step of training.
+    /// Whether it is trained step by step, and so has the parameter `steps`. A weight then scales a
+    /// step: one sample of weight 2 is not the same as two samples, and one of weight 0 keeps its
+    /// place in batches and draws instead of being absent.
     pub is_trained_by_steps: bool,
     check: Check,
+    reads_items: ReadsItems,
     fit: Fit,
     load: Load,
 }
@@ -260,9 +382,9 @@ impl Entry {
             paper: R::PAPER,
             capabilities: R::CAPABILITIES,
             parameters: R::PARAMETERS,
-            reads_items: R::READS_ITEMS,
-            is_trained_by_steps: R::IS_TRAINED_BY_STEPS,
+            is_trained_by_steps: has_steps(R::PARAMETERS),
             check: check::<R>,
+            reads_items: reads_items::<R>,
             fit: fit::<R>,
             load: load::<R>,
         }
@@ -274,6 +396,14 @@ impl Entry {
     /// If a parameter is unknown or its value is wrong.
     pub fn check(&self, parameters: &Value) -> Result<Value, ParameterError> {
         (self.check)(parameters)
+    }
+
+    /// Whether a model with these parameters reads [`TrainingData::items`].
+    ///
+    /// # Errors
+    /// If a parameter is unknown or its value is wrong.
+    pub fn reads_items(&self, parameters: &Value) -> Result<bool, ParameterError> {
+        (self.reads_items)(parameters)
     }
 
     /// Fits a model.
@@ -350,6 +480,10 @@ fn check<R: Recommender>(parameters: &Value) -> Result<Value, ParameterError> {
         model: R::NAME,
         source,
     })
+}
+
+fn reads_items<R: Recommender>(parameters: &Value) -> Result<bool, ParameterError> {
+    Ok(R::reads_items(&parse::<R>(parameters)?))
 }
 
 fn fit<R: Recommender>(

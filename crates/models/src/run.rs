@@ -65,11 +65,16 @@ pub trait Observer {
 
     /// How good a model is on held-out requests, higher being better: NDCG@10 on `valuation.fit`.
     /// `None` if nobody can tell.
-    fn validate(&mut self, _model: &dyn Model) -> Option<f64> {
-        None
+    ///
+    /// # Errors
+    /// If the model gives a score that is not finite.
+    fn validate(&mut self, _model: &dyn Model) -> Result<Option<f64>, FitError> {
+        Ok(None)
     }
 
-    /// Keeps a state to resume from, and beside it the epochs that were told until now.
+    /// Keeps a state to resume from, and beside it the epochs that were told until now. Models that
+    /// take a number of `steps` hand over the state in which each epoch ends, right after
+    /// [`Observer::epoch`]: `weight.NAME`, `optimiser.NAME` and what else they go on from.
     ///
     /// # Errors
     /// If it cannot be kept.

@@ -90,7 +90,8 @@ fn sequences_holding(data: &TrainingData<'_>) -> (Vec<usize>, usize) {
     let mut n_sequences = 0;
     for samples in data.by_sequence() {
         // Samples of a sequence ascend by the end of their history.
-        let longest = samples.last().map_or(&[][..], |last| data.history(last));
+        let longest = samples.last().map(|last| data.history(last));
+        let longest = longest.unwrap_or_default().items();
         if longest.is_empty() {
             continue;
         }

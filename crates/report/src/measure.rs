@@ -29,12 +29,14 @@ const TITLES: &[(&str, &str)] = &[
     ("map", "MAP"),
     ("mrr", "MRR"),
     ("jaccard_top", "Overlap"),
+    ("n_removed", "Samples removed"),
     ("ndcg", "NDCG"),
     ("planted_frac", "Planted"),
     ("precision", "Precision"),
     ("recall", "Recall"),
     ("repeat_frac", "Repeats"),
     ("spearman", "Spearman"),
+    ("truth_frac", "Simulator's own noise"),
     ("unscored_frac", "Unscored"),
 ];
 
@@ -62,11 +64,12 @@ pub(crate) fn measure(family: &str, name: &str) -> Measure {
         (Some((_, title)), Some(cut_off)) => format!("{title}@{}", cut_off.replace('x', "×")),
         (None, _) => name.replace('_', " "),
     };
-    // Shares describe the data, and no end of them is better.
+    // Shares and counts describe the data, and no end of them is better.
     let is_share = stem.ends_with("_frac") || stem == "coverage";
+    let is_count = stem.starts_with("n_");
     let shown = if is_share {
         Shown::Percent
-    } else if stem.starts_with("n_") {
+    } else if is_count {
         Shown::Count
     } else {
         match family {
@@ -78,7 +81,7 @@ pub(crate) fn measure(family: &str, name: &str) -> Measure {
     Measure {
         title,
         shown,
-        best: if known.is_some() && !is_share {
+        best: if known.is_some() && !is_share && !is_count {
             Best::Highest
         } else {
             Best::Neither

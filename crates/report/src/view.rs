@@ -17,6 +17,9 @@ pub(crate) const RANKING: &str = "ndcg@10";
 /// That change.
 pub(crate) const CHANGE: &str = "ndcg@10_vs_base";
 
+/// How many training samples an arm removed.
+pub(crate) const REMOVED: &str = "n_removed";
+
 /// The method that knows nothing.
 pub(crate) const RANDOM: &str = "random";
 
@@ -25,6 +28,9 @@ pub(crate) const TEST: &str = "test";
 
 /// Part that chooses.
 pub(crate) const TUNE: &str = "valuation.tune";
+
+/// Segments of noise that the simulator knows of start with this.
+pub(crate) const TRUTH: &str = "truth.";
 
 /// Everything.
 pub(crate) const ALL: &str = "all";
@@ -48,7 +54,7 @@ pub(crate) struct Cost {
 pub(crate) struct Detector<'a> {
     /// Its name, unlike those of all others.
     pub(crate) name: String,
-    /// Its AUROC over all kinds of noise.
+    /// Its AUROC over the noise that is asked for.
     pub(crate) auroc: &'a Metric,
     /// Its card, where it was wired.
     pub(crate) card: Option<&'a Scored>,
@@ -70,13 +76,18 @@ impl Detector<'_> {
     }
 }
 
-/// Detectors, best first.
+/// Detectors of everything planted, best first.
 pub(crate) fn detectors(evidence: &Evidence) -> Vec<Detector<'_>> {
+    detectors_of(evidence, ALL)
+}
+
+/// Detectors of the noise of one segment, best first.
+pub(crate) fn detectors_of<'a>(evidence: &'a Evidence, segment: &str) -> Vec<Detector<'a>> {
     let mut rows: Vec<&Metric> = evidence
         .metrics
         .iter()
         .filter(|metric| {
-            metric.family == "detection" && metric.metric == DETECTION && metric.segment == ALL
+            metric.family == "detection" && metric.metric == DETECTION && metric.segment == segment
         })
         .collect();
     rows.sort_by(|a, b| b.value.total_cmp(&a.value));
@@ -265,6 +276,14 @@ pub(crate) fn of_arm<'a>(evidence: &'a Evidence, arm: &Metric, name: &str) -> Op
         .metrics
         .iter()
         .find(|metric| metric.metric == name && metric.part == arm.part && is_of_arm(metric, arm))
+}
+
+/// How many training samples an arm removed, where it was counted.
+pub(crate) fn removed_by<'a>(evidence: &'a Evidence, arm: &Metric) -> Option<&'a Metric> {
+    evidence
+        .metrics
+        .iter()
+        .find(|metric| metric.metric == REMOVED && is_of_arm(metric, arm))
 }
 
 /// Whether a figure speaks of the same arm and segment as another one.

@@ -128,6 +128,90 @@ fn a_full_report_is_one_well_formed_file() {
 }
 
 #[test]
+fn the_answer_comes_first_and_the_data_tell_their_ties_and_repeats() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let page = page(&fixture::everything(root.path(), &out), &out);
+    let sections: Vec<&str> = page
+        .split("<section id=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert_eq!(
+        sections,
+        [
+            "answer",
+            "detection",
+            "action",
+            "cost",
+            "data",
+            "ranking",
+            "agreement",
+            "methods",
+            "record"
+        ]
+    );
+    // The shares of the fixture's profile, where the data are described.
+    let data = page.split("<section id=\"data\"").nth(1).unwrap();
+    let data = data.split("</section>").next().unwrap();
+    for (name, words) in [
+        ("equal_instant_frac", "share their instant with another"),
+        ("repeat_frac", "are repeats: they were in the history"),
+    ] {
+        let share = fixture::profile_value(name);
+        let shown = format!("{:.1}\u{202f}%", 100.0 * share);
+        assert!(data.contains(&shown), "{name}: {shown} is missing");
+        assert!(data.contains(words), "{name}");
+    }
+}
+
+#[test]
+fn arms_say_how_many_samples_they_dropped() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let page = page(&fixture::everything(root.path(), &out), &out);
+    assert!(page.contains("samples dropped"));
+    let table = std::fs::read(out.join("tables/action.csv")).unwrap();
+    let mut reader = csv::Reader::from_reader(table.as_slice());
+    let headers = reader.headers().unwrap().clone();
+    let column = |name: &str| headers.iter().position(|found| found == name).unwrap();
+    let (arm, removed) = (column("arm"), column("n_removed"));
+    let mut n_rows = 0;
+    for row in reader.records() {
+        let row = row.unwrap();
+        let wanted = match &row[arm] {
+            "nothing dropped" => "0",
+            "knn_density" => "30344",
+            _ => "31004",
+        };
+        assert_eq!(&row[removed], wanted, "{row:?}");
+        n_rows += 1;
+    }
+    // Three models, each with a base, nine methods and the bound.
+    assert_eq!(n_rows, 33);
+}
+
+#[test]
+fn what_the_simulator_knows_of_has_a_table_of_its_own() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let page = page(&fixture::everything(root.path(), &out), &out);
+    assert!(page.contains("Detection of bots and accidents of the simulator"));
+    let table = std::fs::read_to_string(out.join("tables/detection_simulated.csv")).unwrap();
+    let of_kind = |kind: &str| {
+        let start = format!("{kind},");
+        table
+            .lines()
+            .filter(|line| line.starts_with(&start))
+            .count()
+    };
+    // Nine methods, one of them on two models.
+    assert_eq!((of_kind("accident"), of_kind("bot")), (10, 10), "{table}");
+    let planted = std::fs::read_to_string(out.join("tables/detection_by_kind.csv")).unwrap();
+    assert!(!planted.contains("truth"), "{planted}");
+}
+
+#[test]
 fn what_cannot_apply_is_a_row() {
     let root = tempfile::tempdir().unwrap();
     let out = root.path().join("out");

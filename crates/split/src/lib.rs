@@ -39,7 +39,7 @@ impl Stage for Split {
         Description {
             protocol: PROTOCOL,
             name: "split",
-            revision: 1,
+            revision: 2,
             doc: "Splits cleaned events into training samples and requests; plants noise whose truth is known.",
             uses_seed: true,
             is_resumable: false,
@@ -106,7 +106,10 @@ impl Stage for Split {
         planted.sort_by_key(|row| row.sample_id);
         let requests = requests::requests(&log, &parts, &numbers, &sequences, config);
         let features = Features::of(&log, &sequences, &numbers, &described);
-        let profile = profile::profile(&log, &parts, &numbers, &sequences, &requests, config);
+        let mut profile = profile::profile(&log, &parts, &numbers, &sequences, &requests, config);
+        profile.extend(profile::planted_later(
+            &log, &parts, &numbers, &sequences, &replaced,
+        ));
         io.note(&format!(
             "{} training samples of {} users, {} items to rank, {} requests, {} samples corrupted",
             sequences

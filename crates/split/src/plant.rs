@@ -1,13 +1,16 @@
 //! Noise whose truth is known, planted in the training part alone.
 //!
 //! *Event noise* inserts events before histories are built, so that each is a sample and an input.
+//! Bots, bursts and accidents click: a purchase that nobody meant would be another kind of noise.
 //! *Label noise* replaces the target of a sample by an item that the user never touched in the
-//! training part; event stream and histories stay clean. Who is hit is a function of the seed and
-//! the sample's identity, so that adding events elsewhere moves nothing.
+//! training part; event stream and histories stay clean. Never touched at all would ask the future:
+//! an item that the user takes up later could not be drawn, and its absence would tell. Who is hit
+//! is a function of the seed and the sample's identity, so that adding events elsewhere moves
+//! nothing.
 
 use seed::{Seed, Stream};
 use stage::{Exit, Failure};
-use tables::{INSERTED_FILE, Part, Planted, SampleId};
+use tables::{Event, INSERTED_FILE, Part, Planted, SampleId};
 
 use crate::catalogue::Numbers;
 use crate::config::EventNoise;
@@ -93,6 +96,8 @@ pub(crate) fn event_noise(
     };
     let n_hosts = hosts().count();
     let popular = popular_items(log, numbers, hosts());
+    // Asked of the training part alone: a later click must not change what is planted.
+    let has_clicks = hosts().any(|(event, _)| log.event[event] == Event::Click);
     let mut inserted = Vec::new();
     let mut planted = Vec::new();
     for kind in kinds(noise) {
@@ -119,6 +124,11 @@ pub(crate) fn event_noise(
                     host,
                     sequence,
                     item,
+                    event: if has_clicks {
+                        Event::Click
+                    } else {
+                        log.event[host]
+                    },
                     at,
                     sample_id: sample_id.0,
                 });

@@ -8,6 +8,7 @@ use crate::catalogue::Numbers;
 use crate::config::{Config, Scheme};
 use crate::log::Log;
 use crate::parts::{LEAVE_ONE_OUT_EVENTS, Parts};
+use crate::plant::Replaced;
 use crate::sequences::Sequences;
 
 /// Collects figures in order.
@@ -62,6 +63,46 @@ pub(crate) fn profile(
         figures.add_to(&mut profile, part.as_str());
     }
     profile.0
+}
+
+/// The share of planted targets that their user takes up in a later part; nothing without label
+/// noise. Such a sample counts as corrupted, although the future bears it out: a reader must know
+/// how many there are. The figure goes to the report alone.
+pub(crate) fn planted_later(
+    log: &Log,
+    parts: &Parts,
+    numbers: &Numbers,
+    sequences: &Sequences,
+    replaced: &[Replaced],
+) -> Option<ProfileEntry> {
+    if replaced.is_empty() {
+        return None;
+    }
+    let mut n_later = 0_usize;
+    // Both are sorted by event.
+    let mut left = replaced.iter().peekable();
+    for (sequence, &user) in numbers.user_of_sequence.iter().enumerate() {
+        let range = sequences.range(sequence);
+        let mut later: Option<BTreeSet<u32>> = None;
+        while let Some(row) = left.next_if(|row| row.event < range.end) {
+            let later = later.get_or_insert_with(|| {
+                let events = log.range(user);
+                events
+                    .filter(|&event| parts.part[event] != Part::Training)
+                    .map(|event| numbers.item_of_raw[log.item[event] as usize])
+                    .collect()
+            });
+            n_later += usize::from(later.contains(&row.item));
+        }
+    }
+    let note = "Share of replaced targets that the user touches in a later part: planting looks at the training part alone.";
+    Some(ProfileEntry {
+        name: "planted_later_frac".to_owned(),
+        part: Part::Training.as_str().to_owned(),
+        value: n_later as f64 / replaced.len() as f64,
+        unit: "frac".to_owned(),
+        note: note.to_owned(),
+    })
 }
 
 fn add_log(profile: &mut Profile, log: &Log, numbers: &Numbers) {

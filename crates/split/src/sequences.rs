@@ -18,10 +18,23 @@ pub(crate) struct Inserted {
     pub(crate) sequence: u32,
     /// Dense number of its item.
     pub(crate) item: u32,
+    /// What was done: a click, or what the host is where the training part has no clicks.
+    pub(crate) event: Event,
     /// Milliseconds UTC; the position of the host where the log has no instants.
     pub(crate) at: i64,
     /// Its identity: file 255.
     pub(crate) sample_id: u64,
+}
+
+/// An event on its way into a sequence, sorted by key and identity.
+struct Placed {
+    key: i64,
+    sample_id: u64,
+    /// The event itself, or the one that an inserted event follows.
+    host: usize,
+    item: u32,
+    event: Event,
+    at: i64,
 }
 
 /// All events of all sequences, in columns; positions count from the start of a sequence.
@@ -68,8 +81,7 @@ impl Sequences {
         scheme: Scheme,
     ) -> Self {
         let mut sequences = Self::default();
-        // (sort key, sample id, host event, item, instant)
-        let mut rows: Vec<(i64, u64, usize, u32, i64)> = Vec::new();
+        let mut rows: Vec<Placed> = Vec::new();
         for (sequence, &user) in numbers.user_of_sequence.iter().enumerate() {
             rows.clear();
             for event in log.range(user) {
@@ -78,7 +90,14 @@ impl Sequences {
                 }
                 let key = order(log, user, event);
                 let item = numbers.item_of_raw[log.item[event] as usize];
-                rows.push((key, log.sample_id[event], event, item, log.at[event]));
+                rows.push(Placed {
+                    key,
+                    sample_id: log.sample_id[event],
+                    host: event,
+                    item,
+                    event: log.event[event],
+                    at: log.at[event],
+                });
             }
             let from = inserted.partition_point(|row| (row.sequence as usize) < sequence);
             for row in inserted[from..]
@@ -86,9 +105,16 @@ impl Sequences {
                 .take_while(|row| row.sequence as usize == sequence)
             {
                 // Without instants it stands right after its host: its identity is the larger one.
-                rows.push((row.at, row.sample_id, row.host, row.item, row.at));
+                rows.push(Placed {
+                    key: row.at,
+                    sample_id: row.sample_id,
+                    host: row.host,
+                    item: row.item,
+                    event: row.event,
+                    at: row.at,
+                });
             }
-            rows.sort_unstable_by_key(|row| (row.0, row.1));
+            rows.sort_unstable_by_key(|row| (row.key, row.sample_id));
             sequences.starts.push(sequences.item.len());
             sequences.append(log, parts, &rows);
         }
@@ -96,9 +122,17 @@ impl Sequences {
         sequences
     }
 
-    fn append(&mut self, log: &Log, parts: &Parts, rows: &[(i64, u64, usize, u32, i64)]) {
+    fn append(&mut self, log: &Log, parts: &Parts, rows: &[Placed]) {
         let start = self.item.len();
-        for (position, &(_, sample_id, host, item, at)) in rows.iter().enumerate() {
+        for (position, row) in rows.iter().enumerate() {
+            let &Placed {
+                sample_id,
+                host,
+                item,
+                event,
+                at,
+                ..
+            } = row;
             // Instants do not fall along a sequence, so equal ones are neighbours and share a history.
             let is_tied = log.has_instants && position > 0 && self.at[start + position - 1] == at;
             let earlier = match self.history_end.last() {
@@ -107,7 +141,7 @@ impl Sequences {
             };
             self.item.push(item);
             self.at.push(at);
-            self.event.push(log.event[host]);
+            self.event.push(event);
             self.sample_id.push(sample_id);
             self.part.push(parts.part[host]);
             self.session.push(log.session[host]);

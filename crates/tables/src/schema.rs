@@ -180,9 +180,9 @@ table! {
         item: u32,
         /// Identity in the raw log.
         item_id: String,
-        /// Training events on it, inserted ones included.
+        /// Genuine training events on it: inserted ones do not count.
         n_events: u64,
-        /// First training event; null where the log has no instants.
+        /// First genuine training event; null where the log has no instants.
         first_at: Option<Instant>,
     }
 }
@@ -389,6 +389,41 @@ table! {
 }
 
 table! {
+    /// One state along the training that led to a model. Sorted by `step`; the last one is the model.
+    pub CHECKPOINTS = "checkpoints" of KeptCheckpoint {
+        /// Steps taken.
+        step: u64,
+        /// 0-based epoch at whose end it was.
+        epoch: u32,
+        /// Learning rate of the last step.
+        learning_rate: Option<f64>,
+        /// Validation NDCG@10 on `valuation.fit`; null where it was not asked for.
+        validation: Option<f64>,
+        /// File beside this table: `weight.NAME`, `optimiser.mean.NAME`, `optimiser.square.NAME`,
+        /// `optimiser.steps`.
+        file: String,
+    }
+}
+
+table! {
+    /// What acting on scores removed from the training samples: one row.
+    pub REMOVALS = "removals" of Removal {
+        /// Method of the scores; empty where there were no scores.
+        method: String,
+        /// What removal means: `drop` or `mask`.
+        regime: String,
+        /// Training samples before.
+        n_samples: u64,
+        /// Samples with a score: no other can be removed.
+        n_scored: u64,
+        /// Samples that were to be removed; null where a bound decides, not a number.
+        n_wanted: Option<u64>,
+        /// Samples that were removed.
+        n_removed: u64,
+    }
+}
+
+table! {
     /// One sample that one retraining leaves out. Sorted by (`subset`, `left_out`).
     pub SUBSETS = "subsets" of SubsetMember {
         /// Number of the subset.
@@ -495,6 +530,29 @@ table! {
         relevant: Vec<u32>,
         /// Loss of each relevant item under the fitted model; empty where the model gives none.
         losses: Vec<f64>,
+    }
+}
+
+table! {
+    /// What a probe says of the gradient of one training sample at one state of the training, with
+    /// respect to all parameters. Sorted by (`step`, `sample_id`); the last step is the fitted model.
+    pub PROBE_GRADIENTS = "probe_gradients" of ProbeGradient {
+        /// Steps of training that led to the state.
+        step: u64,
+        /// The sample.
+        sample_id: u64,
+        /// Learning rate of the last of those steps; null where states were not kept.
+        learning_rate: Option<f64>,
+        /// Part whose requests are the target.
+        part: Part,
+        /// Length of the gradient of the mean loss of the target.
+        target_norm: f64,
+        /// Length of the gradient of the sample's loss; null where it gives no loss term.
+        norm: Option<f64>,
+        /// The same without embeddings and outputs of items, positions and attributes.
+        norm_without_tables: Option<f64>,
+        /// Product of the gradient of the sample with that of the target.
+        target_product: Option<f64>,
     }
 }
 

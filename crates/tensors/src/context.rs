@@ -88,6 +88,10 @@ pub trait Capture<F> {
     /// of b the sum of the rows of `output_gradient`.
     fn linear(&mut self, name: &str, input: &[F], output_gradient: &[F], rows: usize) {}
 
+    /// A bias [1, out] that is added to each row: its gradient is the sum of the rows of
+    /// `output_gradient` [rows, out].
+    fn bias(&mut self, name: &str, output_gradient: &[F], rows: usize) {}
+
     /// Rows `ids` of a table received the rows of `gradient` [ids, columns]. Padding is `u32::MAX`
     /// with a gradient of zero.
     fn embedding(&mut self, name: &str, ids: &[u32], gradient: &[F]) {}
@@ -105,8 +109,19 @@ pub trait Capture<F> {
     ) {
     }
 
+    /// The bias of a table of outputs, [1, items]: the gradient of the logits of a chunk of rows, as
+    /// for [`Capture::output_table`].
+    fn output_bias(
+        &mut self,
+        name: &str,
+        rows: &[u32],
+        columns: Option<&[u32]>,
+        logit_gradient: &[F],
+    ) {
+    }
+
     /// A layer norm, by the name of its gain: the gradient of the gain is the sum over rows of the
-    /// product of both, of the bias the sum of `output_gradient`; both [rows, columns].
+    /// product of both, [rows, columns]. Its bias is reported as one.
     fn norm(&mut self, name: &str, normalised_input: &[F], output_gradient: &[F]) {}
 
     /// Attention probabilities before dropout, [batch, heads, queries, keys].

@@ -51,7 +51,7 @@ mod workspace;
 
 pub use context::{AttentionShape, Capture, Context};
 pub use csr::{Csr, CsrError, Float};
-pub use kernels::{Matrix, Real, multiply};
+pub use kernels::{Matrix, Real, exponentiate, multiply};
 pub use named::{TensorError, TensorErrorKind, Tensors};
 pub use optimiser::{AdamW, AdamWSettings, Schedule, Sgd, clip_by_norm};
 pub use parameters::{Gradients, Init, ParameterId, Parameters};

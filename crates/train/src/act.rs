@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use stage::{Exit, Failure, Seed};
-use tables::{Score, Suspect};
+use tables::{Removal, Score, Suspect};
 
-use crate::config::Act;
+use crate::config::{Act, Regime};
 
 /// What the scores say about each sample.
 pub(crate) struct Dropped {
@@ -15,6 +15,12 @@ pub(crate) struct Dropped {
     drops: Vec<bool>,
     /// How many samples were asked about.
     n_asked: usize,
+    /// Method of the scores; empty if there are none.
+    method: String,
+    /// Samples with a score.
+    n_scored: usize,
+    /// Samples that were to be dropped, where their number is given.
+    n_wanted: Option<usize>,
 }
 
 /// Scores that cannot be acted on.
@@ -47,8 +53,10 @@ struct Scored {
 impl Dropped {
     /// Reads scores and decides.
     ///
-    /// Samples without a score are never dropped. Of equal scores a lot decides that depends on
-    /// seed and sample id alone, never the order of samples.
+    /// A share is one of all samples, so that the arms of a comparison drop equally many whatever
+    /// their methods can score. Samples without a score are never dropped: a method that scores
+    /// fewer drops all of those. Of equal scores a lot decides that depends on seed and sample id
+    /// alone, never the order of samples.
     pub(crate) fn read(directory: &Path, act: &Act, seed: u64) -> Result<Self, Failure> {
         let lots = Seed::root(seed).child("act").stream();
         let mut sample_ids: Vec<u64> = Vec::new();
@@ -85,14 +93,29 @@ impl Dropped {
             }
             sample_ids.push(sample_id);
         }
+        let n_scored = scored.len();
+        let n_wanted = act
+            .drop_lowest
+            .map(|share| n_to_drop(share, sample_ids.len()));
+        let method = card
+            .as_ref()
+            .map_or(String::new(), |(name, _)| name.clone());
         let mut drops = vec![false; sample_ids.len()];
-        for row in suspicious(scored, act, card)? {
+        let rows = match (n_wanted, act.drop_below) {
+            (_, Some(bound)) => below(&scored, bound, card)?,
+            (Some(n), None) => lowest(scored, n),
+            (None, None) => Vec::new(),
+        };
+        for row in rows {
             drops[row] = true;
         }
         Ok(Self {
             sample_ids,
             drops,
             n_asked: 0,
+            method,
+            n_scored,
+            n_wanted,
         })
     }
 
@@ -105,13 +128,8 @@ impl Dropped {
         }
     }
 
-    /// Samples that were asked for.
-    pub(crate) fn n_asked(&self) -> usize {
-        self.n_asked
-    }
-
-    /// Checks that every score was of a sample, and returns the number of samples dropped.
-    pub(crate) fn finish(self) -> Result<usize, Failure> {
+    /// Checks that every score was of a sample, and says what was removed.
+    pub(crate) fn finish(self, regime: Regime) -> Result<Removal, Failure> {
         let n_scores = self.sample_ids.len();
         let n_samples = self.n_asked;
         if n_scores != n_samples {
@@ -121,29 +139,37 @@ impl Dropped {
             };
             return Err(Failure::data(error).hint(OTHER_SAMPLES));
         }
-        Ok(self.drops.iter().filter(|drops| **drops).count())
+        let n_removed = self.drops.iter().filter(|drops| **drops).count();
+        Ok(Removal {
+            method: self.method,
+            regime: regime.as_str().to_owned(),
+            n_samples: n_samples as u64,
+            n_scored: self.n_scored as u64,
+            n_wanted: self.n_wanted.map(|n| n as u64),
+            n_removed: n_removed as u64,
+        })
     }
 }
 
-/// Rows to drop.
-fn suspicious(
-    mut scored: Vec<Scored>,
-    act: &Act,
+/// Rows of the samples whose helpfulness is below a bound.
+fn below(
+    scored: &[Scored],
+    bound: f64,
     card: Option<(String, Suspect)>,
 ) -> Result<Vec<usize>, Failure> {
-    if let Some(bound) = act.drop_below {
-        if let Some((method, Suspect::High)) = card {
-            return Err(Failure::new(
-                Exit::Configuration,
-                format!("`act.drop_below` needs helpfulness, but high scores of `{method}` are the suspicious ones"),
-            )
-            .hint("use `act: { drop_lowest: ... }`, which drops at the suspicious end"));
-        }
-        let below = scored.iter().filter(|sample| sample.helpfulness < bound);
-        return Ok(below.map(|sample| sample.row).collect());
+    if let Some((method, Suspect::High)) = card {
+        return Err(Failure::new(
+            Exit::Configuration,
+            format!("`act.drop_below` needs helpfulness, but high scores of `{method}` are the suspicious ones"),
+        )
+        .hint("use `act: { drop_lowest: ... }`, which drops at the suspicious end"));
     }
-    let share = act.drop_lowest.unwrap_or(0.0);
-    let n = n_to_drop(share, scored.len());
+    let below = scored.iter().filter(|sample| sample.helpfulness < bound);
+    Ok(below.map(|sample| sample.row).collect())
+}
+
+/// Rows of the `n` least helpful samples; of all scored ones if there are fewer.
+fn lowest(mut scored: Vec<Scored>, n: usize) -> Vec<usize> {
     if n > 0 && n < scored.len() {
         scored.select_nth_unstable_by(n - 1, |a, b| {
             a.helpfulness
@@ -154,7 +180,7 @@ fn suspicious(
         });
     }
     scored.truncate(n);
-    Ok(scored.iter().map(|sample| sample.row).collect())
+    scored.iter().map(|sample| sample.row).collect()
 }
 
 #[expect(
@@ -162,8 +188,8 @@ fn suspicious(
     clippy::cast_sign_loss,
     reason = "the share is in [0, 1), so the product is a number of samples"
 )]
-fn n_to_drop(share: f64, n_scored: usize) -> usize {
-    (share * n_scored as f64).round() as usize
+fn n_to_drop(share: f64, n_samples: usize) -> usize {
+    (share * n_samples as f64).round() as usize
 }
 
 #[cfg(test)]
@@ -192,14 +218,14 @@ mod tests {
             .collect()
     }
 
-    fn lowest(share: f64) -> Act {
+    fn act_lowest(share: f64) -> Act {
         Act {
             drop_lowest: Some(share),
             drop_below: None,
         }
     }
 
-    fn below(bound: f64) -> Act {
+    fn act_below(bound: f64) -> Act {
         Act {
             drop_lowest: None,
             drop_below: Some(bound),
@@ -217,17 +243,51 @@ mod tests {
         ];
         let low = write(&scores, Suspect::Low);
         let high = write(&scores, Suspect::High);
-        // Shares count scored samples: a quarter of four is one.
-        assert_eq!(dropped(low.path(), &lowest(0.25), 1), [3]);
-        assert_eq!(dropped(high.path(), &lowest(0.25), 1), [4]);
-        assert_eq!(dropped(low.path(), &lowest(0.5), 1), [3, 5]);
-        assert_eq!(dropped(low.path(), &lowest(0.0), 1), [0_u64; 0]);
-        assert_eq!(dropped(low.path(), &below(0.0), 1), [3]);
-        assert_eq!(dropped(low.path(), &below(0.5), 1), [3, 5]);
-        let Err(error) = Dropped::read(high.path(), &below(0.0), 1) else {
+        // Shares count all samples: a fifth of five is one.
+        assert_eq!(dropped(low.path(), &act_lowest(0.2), 1), [3]);
+        assert_eq!(dropped(high.path(), &act_lowest(0.2), 1), [4]);
+        assert_eq!(dropped(low.path(), &act_lowest(0.4), 1), [3, 5]);
+        assert_eq!(dropped(low.path(), &act_lowest(0.0), 1), [0_u64; 0]);
+        assert_eq!(dropped(low.path(), &act_below(0.0), 1), [3]);
+        assert_eq!(dropped(low.path(), &act_below(0.5), 1), [3, 5]);
+        let Err(error) = Dropped::read(high.path(), &act_below(0.0), 1) else {
             panic!("a magnitude was taken for helpfulness");
         };
         assert!(error.to_string().contains("drop_lowest"), "{error}");
+    }
+
+    #[test]
+    fn arms_drop_equally_many_whatever_they_can_score() {
+        let removal = |scored: u64, share: f64| {
+            let scores: Vec<(u64, Option<f64>)> = (0..10)
+                .map(|id| (id, (id < scored).then_some(id as f64)))
+                .collect();
+            let directory = write(&scores, Suspect::Low);
+            let mut dropped = Dropped::read(directory.path(), &act_lowest(share), 1).unwrap();
+            let kept = (0..10).filter(|id| dropped.keeps(*id).unwrap()).count();
+            let removal = dropped.finish(Regime::Drop).unwrap();
+            assert_eq!(kept as u64 + removal.n_removed, 10);
+            (removal.n_scored, removal.n_wanted, removal.n_removed)
+        };
+        assert_eq!(removal(10, 0.4), (10, Some(4), 4));
+        assert_eq!(removal(6, 0.4), (6, Some(4), 4));
+        // Who scores fewer drops all of those, and says that more were wanted.
+        assert_eq!(removal(3, 0.4), (3, Some(4), 3));
+        assert_eq!(removal(0, 0.4), (0, Some(4), 0));
+    }
+
+    #[test]
+    fn a_bound_wants_no_number() {
+        let directory = write(&[(1, Some(-1.0)), (2, Some(0.0))], Suspect::Low);
+        let mut dropped = Dropped::read(directory.path(), &act_below(0.0), 1).unwrap();
+        assert!(!dropped.keeps(1).unwrap());
+        assert!(dropped.keeps(2).unwrap());
+        let removal = dropped.finish(Regime::Mask).unwrap();
+        assert_eq!((removal.n_wanted, removal.n_removed), (None, 1));
+        assert_eq!(
+            (removal.method.as_str(), removal.regime.as_str()),
+            ("m", "mask")
+        );
     }
 
     #[test]
@@ -235,37 +295,37 @@ mod tests {
         let n = 4000;
         let scores: Vec<(u64, Option<f64>)> = (0..n).map(|id| (id, Some(1.0))).collect();
         let directory = write(&scores, Suspect::Low);
-        let first = dropped(directory.path(), &lowest(0.25), 1);
+        let first = dropped(directory.path(), &act_lowest(0.25), 1);
         assert_eq!(first.len(), 1000);
-        assert_eq!(first, dropped(directory.path(), &lowest(0.25), 1));
-        let other = dropped(directory.path(), &lowest(0.25), 2);
+        assert_eq!(first, dropped(directory.path(), &act_lowest(0.25), 1));
+        let other = dropped(directory.path(), &act_lowest(0.25), 2);
         assert_ne!(first, other);
         // Not by id: the first half holds about half of them. Five standard deviations of the
         // hypergeometric distribution: 5 sqrt(1000 / 4 * 3000 / 3999) = 68.
         let in_first_half = first.iter().filter(|id| **id < n / 2).count();
         assert!(in_first_half.abs_diff(500) < 68, "{in_first_half}");
         // A larger share drops the same samples and more.
-        let more = dropped(directory.path(), &lowest(0.5), 1);
+        let more = dropped(directory.path(), &act_lowest(0.5), 1);
         assert!(first.iter().all(|id| more.contains(id)));
     }
 
     #[test]
     fn scores_of_other_samples_are_refused() {
         let directory = write(&[(1, Some(1.0)), (2, Some(2.0))], Suspect::Low);
-        let mut dropped = Dropped::read(directory.path(), &lowest(0.0), 1).unwrap();
+        let mut dropped = Dropped::read(directory.path(), &act_lowest(0.0), 1).unwrap();
         assert!(dropped.keeps(1).unwrap());
         let error = dropped.keeps(3).unwrap_err();
         assert_eq!(error.exit, Exit::Data);
         assert!(error.to_string().contains("sample 3 has no row"));
-        let mut dropped = Dropped::read(directory.path(), &lowest(0.0), 1).unwrap();
+        let mut dropped = Dropped::read(directory.path(), &act_lowest(0.0), 1).unwrap();
         assert!(dropped.keeps(1).unwrap());
-        assert!(dropped.finish().is_err());
+        assert!(dropped.finish(Regime::Drop).is_err());
     }
 
     #[test]
     fn nan_is_refused() {
         let directory = write(&[(7, Some(f64::NAN))], Suspect::Low);
-        let Err(error) = Dropped::read(directory.path(), &lowest(0.0), 1) else {
+        let Err(error) = Dropped::read(directory.path(), &act_lowest(0.0), 1) else {
             panic!("NaN was taken for a score");
         };
         assert!(error.to_string().contains("sample 7"));

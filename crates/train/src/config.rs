@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tune;
-use models::{Entry, REGISTRY};
+use models::{Capability, Entry, REGISTRY};
 use serde::{Deserialize, Serialize};
 use stage::yaml::Named;
 use stage::{Exit, Failure, Offer, Offers, suggest};
+use tables::Part;
 
 /// What to fit or probe, and how to rank.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -36,6 +37,13 @@ pub struct Config {
     /// Models for each subset in mode `respond`; they differ in chance alone.
     #[serde(default = "one_replica")]
     pub replicas: u32,
+    /// States along the training that mode `fit` gives beside the model, for a model that takes a
+    /// number of steps.
+    #[serde(default)]
+    pub keep_checkpoints: u32,
+    /// Gradients of single samples in mode `probe`, and the requests they are measured against.
+    #[serde(default)]
+    pub gradients: Option<Gradients>,
     /// Representations in mode `probe`.
     #[serde(default)]
     pub features: Features,
@@ -161,12 +169,26 @@ pub enum Regime {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Act {
-    /// Drop this share of the scored samples, at the suspicious end of the scale.
+    /// Drop this share of all samples, at the suspicious end of the scale; at most those with a
+    /// score.
     #[serde(default)]
     pub drop_lowest: Option<f64>,
     /// Drop samples whose helpfulness is below this.
     #[serde(default)]
     pub drop_below: Option<f64>,
+}
+
+/// Which gradients mode `probe` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gradients {
+    /// Part whose requests make the gradient of the target.
+    #[serde(default = "fit_part")]
+    pub part: Part,
+}
+
+fn fit_part() -> Part {
+    Part::ValuationFit
 }
 
 /// TF-IDF features of histories and items.
@@ -262,6 +284,13 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
     }
 }
 
+/// The capability that mode `probe` passes on only where it is told to take gradients.
+pub(crate) const GRADIENTS: &str = Capability::Gradients.as_str();
+/// The fact that says which requests gradients are measured against.
+const GRADIENTS_PART: &str = "gradients_part";
+/// The input with states along the training.
+const CHECKPOINTS: &str = "checkpoints";
+
 fn check_act(act: &Act) -> Result<(), Failure> {
     match (act.drop_lowest, act.drop_below) {
         (Some(share), None) if (0.0..1.0).contains(&share) => Ok(()),
@@ -318,8 +347,14 @@ fn check_fit(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
         offer("predictions", BTreeSet::new()),
         offer("training", BTreeSet::new()),
     ]);
+    if config.act.is_some() {
+        offers.extend([offer("removals", BTreeSet::new())]);
+    }
     if config.tune.is_some() {
         offers.extend([offer("trials", BTreeSet::new())]);
+    }
+    if config.keep_checkpoints > 0 {
+        offers.extend([offer("checkpoints", BTreeSet::new())]);
     }
     Ok(offers)
 }
@@ -353,6 +388,7 @@ fn check_respond(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
     for (is_there, name) in [
         (config.act.is_some(), "act"),
         (config.tune.is_some(), "tune"),
+        (config.keep_checkpoints > 0, "keep_checkpoints"),
     ] {
         if is_there {
             return Err(wrong(format!("`{name}` belongs to mode `fit`")));
@@ -394,6 +430,9 @@ fn check_fitted<'o>(
     if config.tune.is_some() {
         return Err(wrong("`tune` belongs to mode `fit`"));
     }
+    if config.keep_checkpoints > 0 {
+        return Err(wrong("`keep_checkpoints` belongs to mode `fit`"));
+    }
     if config.regime != Regime::Drop {
         return Err(wrong("`regime` belongs to mode `fit`"));
     }
@@ -432,6 +471,34 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
         offer.facts.clone_from(&model.facts);
     }
     offer.capabilities.insert("representations".to_owned());
+    let has_states = offers.contains_key(CHECKPOINTS);
+    match config.gradients {
+        Some(Gradients { part }) => {
+            if !matches!(part, Part::ValuationFit | Part::ValuationTune) {
+                return Err(wrong(format!(
+                    "`gradients.part` cannot be `{part}`: importance is measured against a valuation part"
+                ))
+                .hint("write `gradients: { part: valuation.fit }`"));
+            }
+            if offer.capabilities.contains(GRADIENTS) {
+                offer
+                    .facts
+                    .insert(GRADIENTS_PART.to_owned(), part.to_string());
+                if has_states {
+                    offer.capabilities.insert("trajectory".to_owned());
+                }
+            }
+        }
+        None if has_states => {
+            return Err(
+                wrong("the input `checkpoints` is wired, but nothing looks at it")
+                    .hint("write `gradients: {}`, or leave the input out"),
+            );
+        }
+        None => {
+            offer.capabilities.remove(GRADIENTS);
+        }
+    }
     Ok(Offers::from([("probe".to_owned(), vec![offer])]))
 }
 
@@ -465,6 +532,11 @@ mod tests {
         let offers = check(&config("model: markov\n"), &Offers::new()).unwrap();
         let roles: Vec<&str> = offers.keys().map(String::as_str).collect();
         assert_eq!(roles, ["model", "predictions", "training"]);
+        let more = check(
+            &config("model: sasrec\nkeep_checkpoints: 3\n"),
+            &Offers::new(),
+        );
+        assert_eq!(more.unwrap()["checkpoints"][0].facts["model"], "sasrec");
         let model = &offers["model"][0];
         assert_eq!(model.facts["model"], "markov");
         let capabilities: Vec<&str> = model.capabilities.iter().map(String::as_str).collect();
@@ -562,6 +634,21 @@ mod tests {
                 "mode: probe\n",
                 &["model", "scores"],
                 "takes no input `scores`",
+            ),
+            (
+                "mode: probe\nkeep_checkpoints: 2\n",
+                &["model"],
+                "belongs to mode `fit`",
+            ),
+            (
+                "mode: respond\nmodel: sasrec\nkeep_checkpoints: 2\n",
+                &["samples"],
+                "belongs to mode `fit`",
+            ),
+            (
+                "model: { name: sasrec, negatives: 9 }\n",
+                &["samples"],
+                "samples none",
             ),
         ] {
             let message = message(text, &offered(kinds));

@@ -52,6 +52,12 @@ fn fitting() -> Vec<Field> {
             "length of the lists of best items",
         ),
         field(
+            "keep_checkpoints",
+            Integer,
+            Some("0"),
+            "mode `fit`: states along the training that are given as `checkpoints`, spread evenly up to the returned weights, one an epoch at most",
+        ),
+        field(
             "seed",
             Integer,
             Some("0"),
@@ -99,7 +105,7 @@ fn acting() -> Vec<Field> {
             "act.drop_lowest",
             Number,
             Some("null"),
-            "share of the scored samples to drop, at the suspicious end; from 0 to below 1",
+            "share of all samples to drop, at the suspicious end; at most those with a score; from 0 to below 1",
         ),
         field(
             "act.drop_below",
@@ -125,6 +131,12 @@ fn other_modes() -> Vec<Field> {
             Integer,
             Some("1"),
             "mode `respond`: models for each subset, which differ in chance alone",
+        ),
+        field(
+            "gradients.part",
+            String,
+            Some("null"),
+            "mode `probe`: take the gradient of every sample, and its product with that of the requests of this part, `valuation.fit` if `gradients: {}`; left out: none",
         ),
         field(
             "features.max_history",
@@ -163,7 +175,7 @@ pub(crate) fn description() -> Description {
     Description {
         protocol: PROTOCOL,
         name: "train",
-        revision: 1,
+        revision: 2,
         doc: "Fits a model on training samples and ranks all candidates for every request, lays out what estimators may look at, retrains without given samples, or measures how fast a model answers.",
         uses_seed: true,
         is_resumable: true,
@@ -195,6 +207,7 @@ pub(crate) fn description() -> Description {
             )
             .optional(),
             Input::required("model", &["model"], "the fitted model, in modes `probe` and `serve`; in mode `fit`, what `regime: mask` repeats").optional(),
+            Input::required("checkpoints", &["checkpoints"], "mode `probe` with `gradients`: states along the training that led to the model; gradients are taken at each").optional(),
         ],
         outputs: vec![
             Output::new("model", "mode `fit`: the fitted model"),
@@ -203,6 +216,11 @@ pub(crate) fn description() -> Description {
                 "mode `fit`: ranks of relevant items, best items",
             ),
             Output::new("training", "mode `fit`: loss and validation figure"),
+            Output::new(
+                "checkpoints",
+                "mode `fit` with `keep_checkpoints`: weights and moments of the optimiser along the training; a table without rows for a model that takes no number of `steps`",
+            ),
+            Output::new("removals", "mode `fit` with `act`: how many samples were removed"),
             Output::new("trials", "mode `fit` with `tune`: every setting that was tried"),
             Output::new("probe", "mode `probe`: what estimators may look at"),
             Output::new(
@@ -239,7 +257,7 @@ mod tests {
     #[test]
     fn the_fields_described_are_the_fields_read() {
         let config: Config = stage::yaml::parse(
-            "act: { drop_lowest: 0.1 }\ntune: { grid: {} }\nseed: 1\n",
+            "act: { drop_lowest: 0.1 }\ntune: { grid: {} }\ngradients: {}\nseed: 1\n",
             "t",
         )
         .unwrap();

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use models::{Card, FitError, Losses, Run, Sequences, TrainingData};
-use rayon::prelude::*;
 use stage::{Failure, Io, Seed};
 use tables::{Part, Prediction, Request, RowWriter, TrainingEpoch};
 
 use crate::act::Dropped;
 use crate::config::{self, Config, Regime};
 use crate::inputs;
+use crate::kept::Kept;
 use crate::rank::{BLOCK, Ranker};
 use crate::tune::{self, Bench};
 use crate::watch::{Mean, VALIDATION_CUT, Watch};
@@ -17,7 +17,7 @@ use crate::watch::{Mean, VALIDATION_CUT, Watch};
 /// The parameter by which models that train step by step are told to take exactly so many.
 const STEPS: &str = "steps";
 
-/// Samples whose losses are summed at once; fixes the order of the sum for any number of threads.
+/// Samples whose losses are summed before they are added to the others'.
 const LOSS_BLOCK: usize = 8192;
 
 pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
@@ -31,7 +31,16 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     let samples = read_samples(config, io)?;
     let requests = inputs::requests(io, &catalogue, &sequences)?;
 
-    let items = if entry.reads_items {
+    // Settings that are tried may read what the parameters themselves do not.
+    let settings = match &config.tune {
+        Some(tune) => tune::settings(entry, &parameters, tune)?,
+        None => vec![parameters.clone()],
+    };
+    let mut reads_items = false;
+    for setting in &settings {
+        reads_items |= entry.reads_items(setting).map_err(Failure::configuration)?;
+    }
+    let items = if reads_items {
         Some(inputs::item_features(io, &catalogue)?)
     } else {
         None
@@ -58,7 +67,9 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     if let Some(items) = &items {
         data = data.with_items(items);
     }
-    let mut watch = Watch::new(io, &catalogue, &sequences, &requests, config.seen);
+    let is_stepped = entry.parameters.iter().any(|known| known.name == STEPS);
+    let kept = Kept::new(io, config.keep_checkpoints, is_stepped)?;
+    let mut watch = Watch::new(io, &catalogue, &sequences, &requests, config.seen).keeping(kept);
     let mut run = Run {
         seed: Seed::root(config.seed).child("fit"),
         observer: &mut watch,
@@ -66,7 +77,10 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     let model = entry
         .fit(&parameters, &data, &mut run)
         .map_err(cannot_fit)?;
-    let mut epochs = watch.into_epochs();
+    let (mut epochs, kept) = watch.into_parts();
+    if let Some(kept) = kept {
+        kept.finish(model.steps().unwrap_or(0), &epochs)?;
+    }
     let card = Card {
         name: entry.name.to_owned(),
         revision: entry.revision,
@@ -118,10 +132,17 @@ pub(crate) fn cannot_fit(error: FitError) -> Failure {
             Failure::configuration(error).hint(hint)
         }
         FitError::Parameters(_) => Failure::configuration(error),
-        FitError::Checkpoint(_) => Failure::environment(error),
-        FitError::NoItems { .. } | FitError::Counts(_) | FitError::Diverged { .. } => {
-            Failure::computation(error)
+        FitError::NoTarget { .. } => {
+            Failure::configuration(error).hint("write one of those as `target`, or leave it out")
         }
+        FitError::Checkpoint(_) => Failure::environment(error),
+        FitError::Validation(_) => {
+            Failure::computation(error).hint("lower `learning_rate`, add `warmup`, or lower `clip`")
+        }
+        FitError::NoItems { .. }
+        | FitError::Counts(_)
+        | FitError::Diverged { .. }
+        | FitError::NotFinite { .. } => Failure::computation(error),
     }
 }
 
@@ -170,9 +191,16 @@ fn read_samples(config: &Config, io: &Io) -> Result<models::Samples, Failure> {
                     removed
                 })
             })?;
-            let n = dropped.n_asked();
-            let n_dropped = dropped.finish()?;
-            io.note(&format!("dropped {n_dropped} of {n} samples"));
+            let removal = dropped.finish(config.regime)?;
+            let (n_removed, n_samples) = (removal.n_removed, removal.n_samples);
+            io.note(&format!("dropped {n_removed} of {n_samples} samples"));
+            if let Some(n_wanted) = removal.n_wanted.filter(|n_wanted| *n_wanted > n_removed) {
+                io.warn(&format!(
+                    "{n_wanted} samples were to be dropped, but `{}` scores {} only",
+                    removal.method, removal.n_scored
+                ));
+            }
+            tables::write_all(&io.output("removals")?, [removal]).map_err(Failure::environment)?;
             Ok(samples)
         }
     }
@@ -193,7 +221,7 @@ fn predict(
     let history = |request: &Request| {
         sequences
             .history(request.sequence, request.history_end)
-            .unwrap_or(&[])
+            .unwrap_or_default()
     };
     for block in requests.chunks(BLOCK) {
         let rows = ranker
@@ -211,20 +239,17 @@ fn predict(
 
 /// Weighted mean loss of the training samples; `None` if all weights are 0.
 fn mean_loss(losses: &dyn Losses, data: &TrainingData<'_>) -> Option<f64> {
-    let starts: Vec<usize> = (0..data.n_samples()).step_by(LOSS_BLOCK).collect();
-    let blocks: Vec<(f64, f64)> = starts
-        .into_par_iter()
-        .map(|start| {
-            let end = (start + LOSS_BLOCK).min(data.n_samples());
-            (start..end).fold((0.0, 0.0), |(loss, weight), sample| {
-                let w = data.weight(sample);
-                let l = losses.loss(data.history(sample), data.item(sample));
-                (loss + w * l, weight + w)
-            })
-        })
-        .collect();
-    let (loss, weight) = blocks
-        .into_iter()
-        .fold((0.0, 0.0), |sum, block| (sum.0 + block.0, sum.1 + block.1));
+    let losses = losses.sample_losses(data);
+    let (mut loss, mut weight) = (0.0, 0.0);
+    // Sums of blocks lose less than one long sum.
+    for (block, losses) in losses.chunks(LOSS_BLOCK).enumerate() {
+        let samples = block * LOSS_BLOCK..;
+        let sums = samples.zip(losses).fold((0.0, 0.0), |sum, (sample, l)| {
+            let w = data.weight(sample);
+            (sum.0 + w * l, sum.1 + w)
+        });
+        loss += sums.0;
+        weight += sums.1;
+    }
     (weight > 0.0).then(|| loss / weight)
 }

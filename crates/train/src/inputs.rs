@@ -125,7 +125,7 @@ pub(crate) fn fitted(io: &Io, mode: &str) -> Result<(Card, Box<dyn Model>, Catal
     Ok((card, model, catalogue))
 }
 
-/// Reads the items of `sequences`.
+/// Reads `sequences`.
 pub(crate) fn sequences(io: &Io, catalogue: &Catalogue) -> Result<Sequences, Failure> {
     let mut sequences = Sequences::default();
     let rows = tables::rows::<SequenceEvent>(io.input("sequences")?).map_err(Failure::data)?;
@@ -134,7 +134,7 @@ pub(crate) fn sequences(io: &Io, catalogue: &Catalogue) -> Result<Sequences, Fai
         let event = event.map_err(Failure::data)?;
         check_item("sequences", event.item, catalogue)?;
         sequences
-            .push(event.sequence, event.position, event.item)
+            .push_row(&event)
             .map_err(|error| misfit(InputError::Sequences(error)))?;
         progress.advance(1);
     }
@@ -163,14 +163,7 @@ pub(crate) fn samples(
     for sample in rows {
         let sample = sample.map_err(Failure::data)?;
         if let Some(factor) = factor(sample.sample_id)? {
-            samples.push_at(
-                sample.sample_id,
-                sample.sequence,
-                sample.position,
-                sample.history_end,
-                sample.item,
-                sample.weight * factor,
-            );
+            samples.push_row(&sample, factor);
         }
         progress.advance(1);
     }

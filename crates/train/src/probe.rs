@@ -1,8 +1,8 @@
 //! Mode `probe`: what estimators may look at, computed once per model.
 //!
 //! The directory holds `probe.json`, `probe_samples.parquet`, `probe_requests.parquet`,
-//! `representations.safetensors` and, where the model has them, `item_counts.parquet` and
-//! `transitions.parquet`. Representations are sparse matrices of rows of length 1: `histories`,
+//! `representations.safetensors` and, where the model has them, `item_counts.parquet`,
+//! `transitions.parquet` and, where asked for, `probe_gradients.parquet`. Representations are sparse matrices of rows of length 1: `histories`,
 //! whose row 0 is the empty history, and `items`, a row per catalogue item.
 
 use std::fs::OpenOptions;
@@ -15,7 +15,8 @@ use serde::Serialize;
 use stage::{Exit, Failure, Io};
 use tables::{ItemCount, ProbeRequest, ProbeSample, Request, RowWriter, Sample, Transition};
 
-use crate::config::{Config, Features};
+use crate::config::{self, Config, Features, Gradients};
+use crate::gradients;
 use crate::inputs::{self, Catalogue};
 
 /// Histories whose features are computed before they are stored.
@@ -90,15 +91,25 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     let out = io.output("probe")?;
     let n_columns =
         write_representations(config, io, &catalogue, &data, &sequences, &histories, &out)?;
-    write_samples(io, model.as_ref(), &sequences, &histories, &out)?;
+    write_samples(io, model.losses(), &data, &histories, &out)?;
     write_requests(model.losses(), &requests, &sequences, &histories, &out)?;
     write_counts(model.as_ref(), &out)?;
+    if let Some(Gradients { part }) = config.gradients {
+        let asked = gradients::Asked {
+            model: model.as_ref(),
+            data: &data,
+            sequences: &sequences,
+            requests: &requests,
+            part,
+        };
+        gradients::write(&asked, io, &out)?;
+    }
     write_card(
         &ProbeCard {
             model: &card.name,
             revision: card.revision,
             parameters: &card.parameters,
-            capabilities: capabilities(&card)?,
+            capabilities: capabilities(config, &card)?,
             n_vocabulary: catalogue.n_vocabulary,
             n_catalogue: catalogue.n(),
             n_samples: data.n_samples(),
@@ -111,12 +122,13 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     )
 }
 
-fn capabilities(card: &Card) -> Result<Vec<&'static str>, Failure> {
+fn capabilities(config: &Config, card: &Card) -> Result<Vec<&'static str>, Failure> {
     let entry = models::entry(&card.name).map_err(Failure::bug)?;
     let mut words: Vec<&str> = entry
         .capabilities
         .iter()
         .map(|capability| capability.as_str())
+        .filter(|word| *word != config::GRADIENTS || config.gradients.is_some())
         .chain(["representations"])
         .collect();
     words.sort_unstable();
@@ -163,7 +175,8 @@ fn write_representations(
             .par_iter()
             .map(|&(sequence, end)| {
                 // Every history was seen when samples and requests were read.
-                features.history(sequences.history(sequence, end).unwrap_or(&[]))
+                let history = sequences.history(sequence, end).unwrap_or_default();
+                features.history(history.items())
             })
             .collect();
         for row in rows {
@@ -184,30 +197,41 @@ fn write_representations(
 
 fn write_samples(
     io: &Io,
-    model: &dyn Model,
-    sequences: &Sequences,
+    losses: Option<&dyn Losses>,
+    data: &TrainingData<'_>,
     histories: &Histories,
     out: &Path,
 ) -> Result<(), Failure> {
-    let losses = model.losses();
+    let mut progress = io.progress("losses of samples", data.n_samples() as u64);
+    // The table may come in another order than the one in which models take samples.
+    let losses = losses.map(|losses| {
+        let ids = (0..data.n_samples()).map(|sample| data.sample_id(sample));
+        let mut by_id: Vec<(u64, f64)> = ids.zip(losses.sample_losses(data)).collect();
+        by_id.sort_by_key(|(id, _)| *id);
+        by_id
+    });
+    progress.advance(data.n_samples() as u64);
+    let of = |id: u64| {
+        let losses = losses.as_ref()?;
+        let at = losses.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(losses[at].1)
+    };
     let mut writer = RowWriter::<ProbeSample>::create(out).map_err(Failure::environment)?;
     let rows = tables::rows::<Sample>(io.input("samples")?).map_err(Failure::data)?;
     let mut progress = io.progress("probing samples", rows.n_rows());
     for sample in rows {
         let sample = sample.map_err(Failure::data)?;
-        let history = sequences
-            .history(sample.sequence, sample.history_end)
-            .unwrap_or(&[]);
+        let history = data.events(sample.sequence, sample.history_end);
         let row = ProbeSample {
             sample_id: sample.sample_id,
             sequence: sample.sequence,
             item: sample.item,
             history_length: sample.history_end,
-            last_item: history.last().copied(),
+            last_item: history.items().last().copied(),
             history_row: histories.row(sample.sequence, sample.history_end),
             occurred_at: sample.occurred_at,
             weight: sample.weight,
-            loss: losses.map(|losses| losses.loss(history, sample.item)),
+            loss: of(sample.sample_id),
         };
         writer.push(row).map_err(Failure::environment)?;
         progress.advance(1);
@@ -223,22 +247,32 @@ fn write_requests(
     histories: &Histories,
     out: &Path,
 ) -> Result<(), Failure> {
-    let rows = requests.iter().map(|request| {
-        let history = sequences
+    let history = |request: &Request| {
+        sequences
             .history(request.sequence, request.history_end)
-            .unwrap_or(&[]);
-        ProbeRequest {
+            .unwrap_or_default()
+    };
+    let losses = match losses {
+        Some(losses) => {
+            let asked: Vec<(History<'_>, &[u32])> = requests
+                .iter()
+                .map(|request| (history(request), request.relevant.as_slice()))
+                .collect();
+            losses.request_losses(&asked)
+        }
+        None => vec![Vec::new(); requests.len()],
+    };
+    let rows = requests
+        .iter()
+        .zip(losses)
+        .map(|(request, losses)| ProbeRequest {
             request: request.request,
             part: request.part,
-            last_item: history.last().copied(),
+            last_item: history(request).items().last().copied(),
             history_row: histories.row(request.sequence, request.history_end),
             relevant: request.relevant.clone(),
-            losses: losses.map_or_else(Vec::new, |losses| {
-                let of = |item: &u32| losses.loss(history, *item);
-                request.relevant.iter().map(of).collect()
-            }),
-        }
-    });
+            losses,
+        });
     tables::write_all(out, rows).map_err(Failure::environment)?;
     Ok(())
 }

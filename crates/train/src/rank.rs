@@ -1,6 +1,6 @@
 //! Full ranking: the place of each relevant item among all candidates of a request.
 
-use models::Model;
+use models::{History, Model};
 use rayon::prelude::*;
 use tables::{NOT_RANKED, Prediction, Request};
 
@@ -44,7 +44,7 @@ impl Ranker<'_> {
     pub(crate) fn rank_all<'h>(
         &self,
         requests: &[Request],
-        history: impl Fn(&Request) -> &'h [u32] + Sync,
+        history: impl Fn(&Request) -> History<'h> + Sync,
     ) -> Result<Vec<Prediction>, RankError> {
         let n = self.catalogue.n();
         // As many as fit in a few megabytes of scores: a function of sizes alone.
@@ -52,7 +52,7 @@ impl Ranker<'_> {
         let blocks: Result<Vec<Vec<Prediction>>, RankError> = requests
             .par_chunks(together)
             .map_init(Scratch::default, |scratch, requests| {
-                let asked: Vec<(Option<u32>, &[u32])> = requests
+                let asked: Vec<(Option<u32>, History<'_>)> = requests
                     .iter()
                     .map(|request| (Some(request.sequence), history(request)))
                     .collect();
@@ -61,7 +61,7 @@ impl Ranker<'_> {
                 let rows = requests.iter().zip(asked).enumerate();
                 rows.map(|(at, (request, (_, history)))| {
                     let scores = &mut scores[at * n..(at + 1) * n];
-                    self.rank(request, history, scores, scratch)
+                    self.rank(request, history.items(), scores, scratch)
                 })
                 .collect()
             })
@@ -215,7 +215,7 @@ mod tests {
     struct Fixed(Vec<f64>);
 
     impl Model for Fixed {
-        fn score(&self, _: Option<u32>, _: &[u32], scores: &mut [f64]) {
+        fn score(&self, _: Option<u32>, _: History<'_>, scores: &mut [f64]) {
             scores.copy_from_slice(&self.0);
         }
 
@@ -254,7 +254,7 @@ mod tests {
             top: 3,
         };
         let mut rows = ranker
-            .rank_all(std::slice::from_ref(request), |_| history)
+            .rank_all(std::slice::from_ref(request), |_| History::of(history))
             .unwrap();
         rows.remove(0)
     }
@@ -364,7 +364,7 @@ mod tests {
             top: 1,
         };
         let error = ranker
-            .rank_all(&[request(0, None, &[0])], |_| &[])
+            .rank_all(&[request(0, None, &[0])], |_| History::default())
             .unwrap_err();
         assert_eq!(
             error,

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use models::{Model, Run, Samples, Sequences, Tensors, TrainingData};
-use rayon::prelude::*;
 use serde_json::Value;
 use stage::{Failure, Io, Seed};
 use tables::{Request, Response, RowWriter, SubsetMember};
@@ -53,7 +52,10 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     let sequences = inputs::sequences(io, &catalogue)?;
     let samples = inputs::samples(io.input("samples")?, io, |_| Ok(Some(1.0)))?;
     let requests = inputs::requests(io, &catalogue, &sequences)?;
-    let items = if entry.reads_items {
+    let reads_items = entry
+        .reads_items(&parameters)
+        .map_err(Failure::configuration)?;
+    let items = if reads_items {
         Some(inputs::item_features(io, &catalogue)?)
     } else {
         None
@@ -218,22 +220,22 @@ impl Trained<'_> {
         let history = |request: &Request| {
             self.sequences
                 .history(request.sequence, request.history_end)
-                .unwrap_or(&[])
+                .unwrap_or_default()
         };
-        let losses = self
+        let asked: Vec<(&[u32], &[u32])> = self
             .requests
-            .par_iter()
-            .map(|request| {
-                let Some(losses) = model.losses().filter(|_| !request.relevant.is_empty()) else {
-                    return f64::NAN;
-                };
-                let history = history(request);
-                let sum: f64 = request
-                    .relevant
-                    .iter()
-                    .map(|item| losses.loss(history, *item))
-                    .sum();
-                sum / request.relevant.len() as f64
+            .iter()
+            .map(|request| (history(request), request.relevant.as_slice()))
+            .collect();
+        let losses = match model.losses() {
+            Some(losses) => losses.request_losses(&asked),
+            None => vec![Vec::new(); asked.len()],
+        };
+        let losses = losses
+            .iter()
+            .map(|losses| match losses.len() {
+                0 => f64::NAN,
+                n => losses.iter().sum::<f64>() / n as f64,
             })
             .collect();
         let ranker = Ranker {

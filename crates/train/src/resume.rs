@@ -30,7 +30,7 @@ pub(crate) enum ResumeError {
     Damaged { path: PathBuf },
 }
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ResumeError {
+pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ResumeError {
     let path = path.to_owned();
     move |source| ResumeError::Io { path, source }
 }
@@ -111,7 +111,8 @@ pub(crate) fn write(path: &Path, tensors: &Tensors) -> Result<(), ResumeError> {
     fs::rename(&beside, path).map_err(io_error(path))
 }
 
-fn list(directory: &Path) -> Result<Vec<PathBuf>, ResumeError> {
+/// Everything in a directory, by name.
+pub(crate) fn list(directory: &Path) -> Result<Vec<PathBuf>, ResumeError> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory).map_err(io_error(directory))? {
         paths.push(entry.map_err(io_error(directory))?.path());

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use models::Sequences;
+use models::{History, Sequences};
 use rayon::prelude::*;
 use stage::{Exit, Failure, Io, Seed};
 use tables::{Latency, Part, Request};
@@ -51,11 +51,11 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     Ok(())
 }
 
-fn history<'s>(sequences: &'s Sequences, request: &Request) -> &'s [u32] {
+fn history<'s>(sequences: &'s Sequences, request: &Request) -> History<'s> {
     // Every history was seen when the requests were read.
     sequences
         .history(request.sequence, request.history_end)
-        .unwrap_or(&[])
+        .unwrap_or_default()
 }
 
 /// One request at a time on one thread.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use models::{Entry, FitError, Run, Samples, Sequences, TrainingData};
+use models::{Entry, FitError, Observer, Run, Samples, Sequences, TrainingData};
 use serde_json::Value;
 use stage::{Exit, Failure, Io, Seed, suggest};
 use tables::{ItemFeatures, Part, Request, Trial};
@@ -233,21 +233,30 @@ impl Bench<'_> {
             seed: Seed::root(self.config.seed).child("fit"),
             observer: &mut watch,
         };
-        match self.entry.fit(setting, &data, &mut run) {
-            Ok(model) => {
-                let value = models::Observer::validate(&mut watch, model.as_ref());
+        let fitted = self.entry.fit(setting, &data, &mut run);
+        match fitted.and_then(|model| watch.validate(model.as_ref())) {
+            Ok(value) => {
                 let problem = value
                     .is_none()
                     .then(|| "no request could be judged".to_owned());
                 Ok((value, problem))
             }
             // One setting that diverges or does not fit into memory is a result, not an end.
-            Err(error @ (FitError::Diverged { .. } | FitError::TooManyItems { .. })) => {
-                Ok((None, Some(error.to_string())))
-            }
+            Err(
+                error @ (FitError::Diverged { .. }
+                | FitError::NotFinite { .. }
+                | FitError::TooManyItems { .. }
+                | FitError::Validation(_)),
+            ) => Ok((None, Some(in_words(&error)))),
             Err(error) => Err(crate::fit::cannot_fit(error)),
         }
     }
+}
+
+/// An error with what it comes from.
+fn in_words(error: &FitError) -> String {
+    let source = std::error::Error::source(error);
+    source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 /// One request for each sequence that is held out: the targets of its last training instant, given

@@ -10,6 +10,7 @@ use tables::{NOT_RANKED, Part, Prediction, Request, TrainingEpoch};
 
 use crate::config::Seen;
 use crate::inputs::Catalogue;
+use crate::kept::Kept;
 use crate::rank::{BLOCK, Ranker};
 use crate::resume;
 
@@ -27,6 +28,10 @@ pub(crate) struct Watch<'a> {
     epochs: Vec<TrainingEpoch>,
     /// Where the state is kept from which a killed training goes on.
     memory: Option<&'a Path>,
+    /// Who keeps states along the training, if anyone.
+    kept: Option<Kept>,
+    /// Whether an epoch was told whose last state is still to come.
+    is_epoch_over: bool,
     /// What is being shown, and how much of it is done.
     progress: Option<(String, Progress, u64)>,
 }
@@ -48,6 +53,8 @@ impl<'a> Watch<'a> {
             seen,
             epochs: Vec::new(),
             memory: io.resume(),
+            kept: None,
+            is_epoch_over: false,
             progress: None,
         }
     }
@@ -60,9 +67,14 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// What the model told of its epochs.
-    pub(crate) fn into_epochs(self) -> Vec<TrainingEpoch> {
-        self.epochs
+    /// The same, keeping states along the training.
+    pub(crate) fn keeping(self, kept: Option<Kept>) -> Self {
+        Self { kept, ..self }
+    }
+
+    /// What the model told of its epochs, and who kept its states.
+    pub(crate) fn into_parts(self) -> (Vec<TrainingEpoch>, Option<Kept>) {
+        (self.epochs, self.kept)
     }
 }
 
@@ -75,6 +87,7 @@ impl Observer for Watch<'_> {
             validation: epoch.validation,
             learning_rate: epoch.learning_rate,
         });
+        self.is_epoch_over = true;
     }
 
     fn progress(&mut self, what: &str, done: u64, total: u64) {
@@ -92,11 +105,16 @@ impl Observer for Watch<'_> {
     }
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), FitError> {
+        let unusable = |error| FitError::Checkpoint(Box::new(error));
+        // Before the state to resume from: what is resumed from is never ahead of what is kept.
+        if let Some(kept) = self.kept.as_ref().filter(|_| self.is_epoch_over) {
+            kept.keep(checkpoint, &self.epochs).map_err(unusable)?;
+        }
+        self.is_epoch_over = false;
         let Some(directory) = self.memory else {
             return Ok(());
         };
-        resume::keep(directory, checkpoint, &self.epochs)
-            .map_err(|error| FitError::Checkpoint(Box::new(error)))
+        resume::keep(directory, checkpoint, &self.epochs).map_err(unusable)
     }
 
     fn resume(&mut self) -> Result<Option<Checkpoint>, FitError> {
@@ -115,7 +133,7 @@ impl Observer for Watch<'_> {
         }))
     }
 
-    fn validate(&mut self, model: &dyn Model) -> Option<f64> {
+    fn validate(&mut self, model: &dyn Model) -> Result<Option<f64>, FitError> {
         let ranker = Ranker {
             model,
             catalogue: self.catalogue,
@@ -125,16 +143,18 @@ impl Observer for Watch<'_> {
         let history = |request: &Request| {
             self.sequences
                 .history(request.sequence, request.history_end)
-                .unwrap_or(&[])
+                .unwrap_or_default()
         };
         let mut mean = Mean::default();
         for block in self.requests.chunks(BLOCK) {
-            // A score that is not finite shows where the model is used; here it has no value.
-            for row in ranker.rank_all(block, history).ok()? {
+            let rows = ranker
+                .rank_all(block, history)
+                .map_err(|error| FitError::Validation(Box::new(error)))?;
+            for row in rows {
                 mean.add_prediction(&row);
             }
         }
-        mean.value()
+        Ok(mean.value())
     }
 }
 
@@ -164,5 +184,58 @@ impl Mean {
 
     pub(crate) fn value(&self) -> Option<f64> {
         (self.n > 0).then(|| self.sum / self.n as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use models::{TensorError, Tensors};
+    use stage::Exit;
+
+    use super::*;
+    use crate::fit::cannot_fit;
+
+    /// Scores item 1 as given, all others by their number.
+    struct Fixed(f64);
+
+    impl Model for Fixed {
+        fn score(&self, _: Option<u32>, _: &[u32], scores: &mut [f64]) {
+            for (item, score) in (0_u32..).zip(&mut *scores) {
+                *score = f64::from(item);
+            }
+            scores[1] = self.0;
+        }
+
+        fn save(&self) -> Result<Tensors, TensorError> {
+            Ok(Tensors::new())
+        }
+    }
+
+    #[test]
+    fn a_score_that_is_not_finite_ends_training_where_it_appears() {
+        let io = Io::new("out", "data");
+        let catalogue = Catalogue {
+            known_at: vec![i64::MIN; 4],
+            n_vocabulary: 4,
+        };
+        let sequences = Sequences::default();
+        let requests = [Request {
+            request: 7,
+            part: Part::ValuationFit,
+            sequence: 0,
+            history_end: 0,
+            requested_at: None,
+            relevant: vec![3],
+        }];
+        let mut watch = Watch::new(&io, &catalogue, &sequences, &requests, Seen::Keep);
+        assert_eq!(watch.validate(&Fixed(0.5)).unwrap(), Some(1.0));
+        for score in [f64::NAN, f64::INFINITY] {
+            let failure = cannot_fit(watch.validate(&Fixed(score)).unwrap_err());
+            assert_eq!(failure.exit, Exit::Computation);
+            let message = failure.to_string();
+            assert!(message.contains("cannot be validated"), "{message}");
+            assert!(message.contains("item 1 for request 7"), "{message}");
+            assert!(!failure.hints.is_empty());
+        }
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use e2e::{Folder, retail};
+use e2e::{Folder, Safetensors, SparseRow, retail};
 use tables::{
-    CatalogueEntry, CleanEvent, Event, Instant, Item, ItemFeatures, Planted, Sample, SampleId,
-    SequenceEvent, UserFeatures, VocabularyEntry, read_all, shortlex, write_all,
+    CatalogueEntry, CleanEvent, Event, Instant, Item, ItemFeatures, Planted, ProbeSample, Sample,
+    SampleId, SequenceEvent, UserFeatures, VocabularyEntry, read_all, shortlex, write_all,
 };
 
 const DAY: i64 = 86_400_000;
@@ -14,9 +14,11 @@ const DAY: i64 = 86_400_000;
 const START: i64 = 1_767_225_600_000;
 const CONFIG: &str = "\
 instants: { valuation: '2026-01-21T00:00:00Z', test: '2026-01-26T00:00:00Z' }
-plant: { label_noise: 0.2 }
+plant: { label_noise: 0.2, event_noise: { bots: 0.1, bursts: 0.1, accidents: 0.05 } }
 seed: 7
 ";
+
+const EVENT_NOISE: &str = ", event_noise: { bots: 0.1, bursts: 0.1, accidents: 0.05 }";
 
 /// An event on a day of the log.
 fn event(ordinal: u64, user: &str, item: &str, day: i64, price_e4: i64) -> CleanEvent {
@@ -112,47 +114,125 @@ fn later_events() -> Vec<CleanEvent> {
     events
 }
 
-#[test]
-fn later_events_change_no_sample_no_vocabulary_and_no_fitted_number() {
-    let before = split(log(), CONFIG);
-    let after = split([log(), later_events()].concat(), CONFIG);
+/// Features of the items of the vocabulary.
+fn fitted_items(folder: &Folder) -> Vec<ItemFeatures> {
+    let mut features = rows::<ItemFeatures>(folder, "item_features");
+    features.truncate(rows::<VocabularyEntry>(folder, "vocabulary").len());
+    features
+}
+
+/// Checks that nothing of the training part is another.
+fn unchanged(before: &Folder, after: &Folder) {
     for table in ["samples", "vocabulary", "planted"] {
         assert_eq!(
-            bytes(&before, table),
-            bytes(&after, table),
+            bytes(before, table),
+            bytes(after, table),
             "`{table}` changed"
         );
     }
-    let n_items = rows::<VocabularyEntry>(&before, "vocabulary").len();
-    let fitted_items = |folder: &Folder| {
-        let mut rows = rows::<ItemFeatures>(folder, "item_features");
-        rows.truncate(n_items);
-        rows
-    };
-    assert_eq!(fitted_items(&before), fitted_items(&after));
+    assert_eq!(fitted_items(before), fitted_items(after));
     let fitted_users = |folder: &Folder| {
         let mut rows = rows::<UserFeatures>(folder, "user_features");
         rows.retain(|row| row.in_training);
         rows
     };
-    assert_eq!(fitted_users(&before), fitted_users(&after));
+    assert_eq!(fitted_users(before), fitted_users(after));
     let training = |folder: &Folder| {
         let mut rows = rows::<SequenceEvent>(folder, "sequences");
         rows.retain(|row| row.part == tables::Part::Training);
         rows
     };
-    assert_eq!(training(&before), training(&after));
+    assert_eq!(training(before), training(after));
     let known = |folder: &Folder| {
         let mut rows = rows::<CatalogueEntry>(folder, "catalogue");
         rows.retain(|row| row.in_vocabulary);
         rows
     };
-    assert_eq!(known(&before), known(&after));
+    assert_eq!(known(before), known(after));
+    same_fits(before, after);
+}
 
-    // The test would notice: there is noise, there are new items, and the requests did change.
-    assert!(!rows::<Planted>(&before, "planted").is_empty());
+#[test]
+fn later_events_change_no_sample_no_vocabulary_and_no_fitted_number() {
+    let before = split(log(), CONFIG);
+    let after = split([log(), later_events()].concat(), CONFIG);
+    unchanged(&before, &after);
+
+    // The test would notice: there is noise of every kind, there are new items, and the requests
+    // did change.
+    let kinds: BTreeSet<String> = rows::<Planted>(&before, "planted")
+        .into_iter()
+        .map(|row| row.kind)
+        .collect();
+    assert_eq!(kinds.len(), 4, "{kinds:?}");
+    let n_items = rows::<VocabularyEntry>(&before, "vocabulary").len();
     assert!(rows::<CatalogueEntry>(&after, "catalogue").len() > n_items);
     assert_ne!(bytes(&before, "requests"), bytes(&after, "requests"));
+}
+
+/// Checks that models fitted on the two splits have the same weights, and that samples and items of
+/// the vocabulary have the same representations.
+fn same_fits(before: &Folder, after: &Folder) {
+    let data = [
+        "samples=split/samples",
+        "sequences=split/sequences",
+        "requests=split/requests",
+        "catalogue=split/catalogue",
+        "item_features=split/item_features",
+    ];
+    let models = ["popularity", "markov", "{ name: itemknn, neighbours: 5 }"];
+    for (index, model) in models.into_iter().enumerate() {
+        let out = format!("model{index}");
+        let weights = |folder: &Folder| {
+            let config = format!("model: {model}\n");
+            folder.run_stage("train", &config, &data, &out).success();
+            let path = folder.join(&out).join("model/weights.safetensors");
+            std::fs::read(path).unwrap()
+        };
+        assert!(
+            weights(before) == weights(after),
+            "the weights of {model} changed"
+        );
+    }
+    let represented = |folder: &Folder| {
+        let inputs = [&data[..], &["model=model1/model"]].concat();
+        folder
+            .run_stage("train", "mode: probe\n", &inputs, "probe")
+            .success();
+        Represented::read(folder)
+    };
+    let (before, after) = (represented(before), represented(after));
+    assert!(before.samples.iter().any(|(_, row)| row.len() > 1));
+    assert_eq!(before.samples, after.samples);
+    let n_items = before.items.len();
+    assert!(n_items > 0 && before.items.iter().all(|row| !row.is_empty()));
+    assert_eq!(before.items, after.items[..n_items]);
+}
+
+/// What a probe says of training samples and of the items of the vocabulary.
+struct Represented {
+    /// Identity of each sample, and the row of its history.
+    samples: Vec<(u64, SparseRow)>,
+    /// Rows of the items of the vocabulary.
+    items: Vec<SparseRow>,
+}
+
+impl Represented {
+    fn read(folder: &Folder) -> Self {
+        let path = folder.join("probe/probe/representations.safetensors");
+        let tensors = Safetensors::read(&path);
+        let histories = tensors.rows("histories");
+        let samples: Vec<ProbeSample> = read_all(&folder.join("probe/probe")).unwrap();
+        let mut items = tensors.rows("items");
+        items.truncate(rows::<VocabularyEntry>(folder, "vocabulary").len());
+        Self {
+            samples: samples
+                .iter()
+                .map(|row| (row.sample_id, histories[row.history_row as usize].clone()))
+                .collect(),
+            items,
+        }
+    }
 }
 
 #[test]
@@ -173,7 +253,7 @@ fn earlier_events_do_change_them() {
 
 #[test]
 fn noise_is_planted_in_training_alone_and_its_labels_were_never_touched() {
-    let folder = split(log(), CONFIG);
+    let folder = split(log(), &CONFIG.replace(EVENT_NOISE, ""));
     let samples = rows::<Sample>(&folder, "samples");
     let sequences = rows::<SequenceEvent>(&folder, "sequences");
     let planted: BTreeSet<u64> = rows::<Planted>(&folder, "planted")
@@ -231,6 +311,13 @@ fn histories_hold_strictly_earlier_events() {
 #[test]
 fn lines_appended_to_a_raw_log_change_nothing_in_training() {
     let mut log = vec![retail::HEADER.to_owned()];
+    // The warehouse names the first of two items, and neither has a title when a customer buys it.
+    let untitled = |invoice: usize, item: &str, title: &str, date: &str, user: &str| {
+        format!("{invoice},{item},{title},1,{date} 9:00,2.50,{user},France\r\n")
+    };
+    log.push(untitled(1, "B1", "found", "1/1/2011", ""));
+    log.push(untitled(2, "B1", "", "1/2/2011", "3"));
+    log.push(untitled(3, "B2", "", "1/2/2011", "3"));
     for number in 0..300 {
         log.push(retail::line(
             1_000 + number,
@@ -251,9 +338,12 @@ fn lines_appended_to_a_raw_log_change_nothing_in_training() {
             "999.00",
         ));
     }
+    longer.push(untitled(4, "B1", "A LATE NAME", "1/28/2011", "3"));
+    longer.push(untitled(5, "B2", "A LATE NAME", "1/28/2011", "3"));
+    longer.push(untitled(6, "S1", "ANOTHER NAME", "1/28/2011", "3"));
     let config = "\
 instants: { valuation: '2011-01-21T00:00:00Z', test: '2011-01-26T00:00:00Z' }
-plant: { label_noise: 0.2 }
+plant: { label_noise: 0.2, event_noise: { bots: 0.1, bursts: 0.1, accidents: 0.05 } }
 ";
     let run = |log: &[String]| {
         let folder = Folder::new();
@@ -271,12 +361,11 @@ plant: { label_noise: 0.2 }
         folder
     };
     let (before, after) = (run(&log), run(&longer));
-    for table in ["samples", "vocabulary", "planted"] {
-        assert_eq!(
-            bytes(&before, table),
-            bytes(&after, table),
-            "`{table}` changed"
-        );
-    }
+    unchanged(&before, &after);
+    let untitled: Vec<bool> = fitted_items(&before)
+        .iter()
+        .map(|row| row.title.is_none())
+        .collect();
+    assert_eq!(untitled.iter().filter(|untitled| **untitled).count(), 2);
     assert_ne!(bytes(&before, "requests"), bytes(&after, "requests"));
 }

@@ -8,7 +8,10 @@
 mod bad_input;
 mod leakage;
 mod own_stage;
+mod published;
 mod rerun;
+mod retraining;
 mod same_bytes;
 mod stages;
 mod survival;
+mod training;

@@ -147,13 +147,9 @@ fn every_input_has_a_producer_and_the_truth_has_few_readers() {
             }
         }
     }
-    let judges = BTreeSet::from(["evaluate", "report"]);
+    // `report` may, and has no need.
     for kind in ["planted", "truth"] {
-        let readers = readers.get(kind).cloned().unwrap_or_default();
-        assert!(
-            readers.is_subset(&judges),
-            "`{kind}` is read by {readers:?}"
-        );
+        assert_eq!(readers[kind], BTreeSet::from(["evaluate"]), "`{kind}`");
     }
     assert_eq!(readers["oracle"], BTreeSet::from(["train"]));
 }
@@ -256,8 +252,10 @@ fn by_hand() -> Folder {
             "catalogue=split/catalogue",
             "samples=split/samples",
             "planted=split/planted",
+            "truth[node=raw]=raw/truth",
             "scores[node=score,method=leave_one_out,model=markov]=score/scores",
             "acted[node=after,method=leave_one_out,model=markov]=after/predictions",
+            "removals[node=after,method=leave_one_out,model=markov]=after/removals",
         ],
         "result",
     );
@@ -291,6 +289,24 @@ fn a_whole_path_works_by_hand() {
         );
     }
     assert!(metrics.iter().all(|row| row.value.is_finite()));
+    // What the simulator knows of is looked for, kind by kind, and each arm says what it removed.
+    let segments: BTreeSet<&str> = metrics
+        .iter()
+        .filter(|row| row.metric == "average_precision")
+        .map(|row| row.segment.as_str())
+        .collect();
+    assert_eq!(
+        segments,
+        BTreeSet::from(["all", "truth.accident", "truth.bot"])
+    );
+    let removed: Vec<&tables::Metric> = metrics
+        .iter()
+        .filter(|row| row.metric == "n_removed")
+        .collect();
+    assert_eq!(removed.len(), 1);
+    let samples = tables::read_all::<tables::Sample>(&folder.join("split/samples")).unwrap();
+    let fifth = (0.2 * samples.len() as f64).round();
+    assert!((removed[0].value - fifth).abs() < 0.5, "{removed:?}");
     let html = std::fs::read_to_string(folder.join("report/html/index.html")).unwrap();
     assert!(html.contains("By hand"));
     let tables = std::fs::read_dir(folder.join("report/tables")).unwrap();

@@ -1,6 +1,9 @@
 //! Every method: one file each, and two lines here.
 
 mod duplicates;
+mod gradient_cosine;
+mod gradient_dot;
+mod gradient_norm;
 mod history_length;
 mod knn_density;
 mod knn_shapley;
@@ -9,6 +12,8 @@ mod loss;
 mod popularity;
 mod random;
 mod recency;
+mod self_influence;
+mod tracin;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +22,9 @@ use crate::registry::Entry;
 /// All methods, by name.
 pub static METHODS: &[Entry] = &[
     Entry::of::<duplicates::Duplicates>(),
+    Entry::of::<gradient_cosine::GradientCosine>(),
+    Entry::of::<gradient_dot::GradientDot>(),
+    Entry::of::<gradient_norm::GradientNorm>(),
     Entry::of::<history_length::HistoryLength>(),
     Entry::of::<knn_density::KnnDensity>(),
     Entry::of::<knn_shapley::KnnShapley>(),
@@ -25,6 +33,8 @@ pub static METHODS: &[Entry] = &[
     Entry::of::<popularity::Popularity>(),
     Entry::of::<random::Random>(),
     Entry::of::<recency::Recency>(),
+    Entry::of::<self_influence::SelfInfluence>(),
+    Entry::of::<tracin::Tracin>(),
 ];
 
 /// The parameters of a method that has none.

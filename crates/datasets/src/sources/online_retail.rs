@@ -1,4 +1,11 @@
 //! UCI Online Retail: one line of an invoice per record, comma separated, plain or gzip.
+//!
+//! The title of an item is the description of its earliest record with a customer, blank or not; of
+//! an item that no customer ever touched, that of its earliest record. Any other choice would let
+//! later records speak of earlier ones: the most frequent description, or the first that is not
+//! blank. An item of a training part has a record with a customer before the split, which settles
+//! its title. Records without a customer are the warehouse's, and their descriptions are notes such
+//! as `damaged`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -64,7 +71,7 @@ pub(crate) struct OnlineRetail {
 
 impl Source for OnlineRetail {
     const NAME: &'static str = "online_retail";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "UCI Online Retail: invoices of a gift shop, comma separated, plain or gzip; cancellations are events `cancel`.";
     const TAKES: &'static [Takes] = &[Takes::File];
     const PARAMETERS: &'static [Parameter] = &[Parameter {
@@ -97,6 +104,25 @@ impl Refusal {
     }
 }
 
+/// What the earliest record says of an item or a user.
+struct Earliest {
+    /// Records without a customer come after all others, then the earlier ones come first.
+    place: (bool, Instant),
+    text: Option<String>,
+}
+
+impl Earliest {
+    /// Keeps the text that comes first; of equal places the first in file order.
+    fn keep(texts: &mut Shortlex<Self>, id: &str, place: (bool, Instant), text: &str) {
+        let id = (id.len(), id.to_owned());
+        let is_first = texts.get(&id).is_none_or(|known| place < known.place);
+        if is_first {
+            let text = filled(text);
+            texts.insert(id, Self { place, text });
+        }
+    }
+}
+
 /// Raw identities in shortlex order: by length, then by bytes.
 type Shortlex<V> = BTreeMap<(usize, String), V>;
 
@@ -113,8 +139,8 @@ impl Dataset for OnlineRetail {
         let mut records = Records::new(file, COLUMNS.len());
         let mut record = Record::default();
         check_header(&mut records, &mut record)?;
-        let mut titles: Shortlex<Option<String>> = BTreeMap::new();
-        let mut countries: Shortlex<Option<String>> = BTreeMap::new();
+        let mut titles: Shortlex<Earliest> = BTreeMap::new();
+        let mut countries: Shortlex<Earliest> = BTreeMap::new();
         while records.next(&mut record, is_record)? {
             let ordinal = summary.n_records;
             summary.n_records += 1;
@@ -129,17 +155,10 @@ impl Dataset for OnlineRetail {
             let text = self.fields(&record, &records)?;
             match parse(&record, &text) {
                 Ok(line) => {
-                    let item = (line.item_id.len(), line.item_id.clone());
-                    // The first description in file order: a choice over the whole log, such as
-                    // the most frequent one, would let later events speak.
-                    let title = titles.entry(item).or_default();
-                    if title.is_none() {
-                        *title = filled(&text[DESCRIPTION]);
-                    }
+                    let place = (line.user_id.is_none(), line.occurred_at);
+                    Earliest::keep(&mut titles, &line.item_id, place, &text[DESCRIPTION]);
                     if let Some(user_id) = &line.user_id {
-                        countries
-                            .entry((user_id.len(), user_id.clone()))
-                            .or_insert_with(|| filled(&text[COUNTRY]));
+                        Earliest::keep(&mut countries, user_id, place, &text[COUNTRY]);
                     }
                     sink.interaction(line.interaction(sample_id, record.line))?;
                 }
@@ -165,7 +184,7 @@ impl Dataset for OnlineRetail {
         for ((_, item_id), title) in titles {
             sink.item(Item {
                 item_id,
-                title,
+                title: title.text,
                 description: None,
                 category: None,
                 brand: None,
@@ -173,8 +192,11 @@ impl Dataset for OnlineRetail {
                 attributes: Vec::new(),
             })?;
         }
-        for ((_, user_id), segment) in countries {
-            sink.user(User { user_id, segment })?;
+        for ((_, user_id), country) in countries {
+            sink.user(User {
+                user_id,
+                segment: country.text,
+            })?;
         }
         Ok(Summary {
             files: vec![summary],

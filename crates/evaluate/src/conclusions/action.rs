@@ -7,7 +7,7 @@ use crate::action::AT_RANDOM;
 use crate::text::{difference, list, p_value};
 
 /// What to call an arm.
-fn arm_of(row: &Metric) -> String {
+pub(super) fn arm_of(row: &Metric) -> String {
     match (&row.method, &row.action) {
         (Some(method), Some(action)) if *action != row.node => format!("`{method}` ({action})"),
         (Some(method), _) => format!("`{method}`"),
@@ -125,9 +125,11 @@ fn lead_sentence(
         let arm = arms.iter().copied().find(|row| keep(row))?;
         rows.beside(arm, "ndcg@10_vs_base")
     };
-    let is_random =
-        |row: &Metric| row.method.as_deref() == Some(AT_RANDOM) && row.node == lead.node;
-    if let Some(random) = of(&is_random) {
+    // The random arm of the same node, else that of another one: estimators that ask the model
+    // itself act in a node of their own.
+    let is_random = |row: &Metric| row.method.as_deref() == Some(AT_RANDOM);
+    let random = of(&|row| is_random(row) && row.node == lead.node).or_else(|| of(&is_random));
+    if let Some(random) = random {
         text.push(format!("; acting at random {}", difference(random, 4)));
         behind.push(random);
     }

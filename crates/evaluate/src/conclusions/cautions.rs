@@ -2,7 +2,10 @@
 
 use tables::{Metric, Part};
 
-use super::{Facts, Rows, Sentences, best, is_significant, names};
+use super::action::arm_of;
+use super::{Facts, Rows, Sentences, best, is_significant, model_of, names};
+use crate::action::AT_RANDOM;
+use crate::removals::N_REMOVED;
 use crate::text::{count, figure, list, percent};
 
 /// Requests below which intervals are wide for most purposes.
@@ -69,6 +72,7 @@ pub(super) fn cautions(
             .to_owned();
         sentences.push("caution", text, &[]);
     }
+    unequal_arms(rows, facts, sentences);
     let by_rarity = rows
         .all("detection", "auroc", "training", "all")
         .into_iter()
@@ -98,4 +102,53 @@ pub(super) fn cautions(
         );
         sentences.push("caution", text, &behind);
     }
+}
+
+/// Arms that removed other numbers of samples than the random arm they are compared with.
+fn unequal_arms(rows: Rows<'_>, facts: &Facts, sentences: &mut Sentences) {
+    let removed = rows.all("action", N_REMOVED, Part::Training.as_str(), "all");
+    let is_random = |row: &Metric| row.method.as_deref() == Some(AT_RANDOM);
+    let mut texts = Vec::new();
+    let mut behind: Vec<&Metric> = Vec::new();
+    for row in removed.iter().copied() {
+        if is_random(row) || facts.oracle.contains(&row.node) {
+            continue;
+        }
+        let of_model = || {
+            let randoms = removed.iter().copied().filter(|other| is_random(other));
+            randoms.filter(|other| other.model == row.model)
+        };
+        let random = of_model()
+            .find(|other| other.node == row.node)
+            .or_else(|| of_model().next());
+        if let Some(random) = random.filter(|random| whole(random.value) != whole(row.value)) {
+            texts.push(format!(
+                "{} on {} removed {} (at random {})",
+                arm_of(row),
+                model_of(row),
+                count(whole(row.value)),
+                count(whole(random.value))
+            ));
+            behind.extend([row, random]);
+        }
+    }
+    if !texts.is_empty() {
+        let text = format!(
+            "Arms that did not remove as many samples as acting at random, since they score too few: {}. \
+             Their difference from random is not that of the choice alone.",
+            list(&texts)
+        );
+        sentences.push("caution", text, &behind);
+    }
+}
+
+/// A number of samples, a mean over seeds, to the nearest whole.
+fn whole(value: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a mean of numbers of samples"
+    )]
+    let whole = value.round() as u64;
+    whole
 }

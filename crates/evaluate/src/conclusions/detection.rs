@@ -4,6 +4,7 @@ use tables::Metric;
 
 use super::{Facts, Rows, Sentences, best, excludes_zero, is_significant, names};
 use crate::action::AT_RANDOM;
+use crate::detection::TRUTH;
 use crate::text::{count, difference, figure, list, percent};
 
 /// All of them.
@@ -125,8 +126,30 @@ fn found_best(
 /// Which method finds each kind of noise.
 fn by_kind(rows: Rows<'_>, facts: &Facts, sentences: &mut Sentences) {
     for kind in &facts.kinds {
-        let found = rows.all("detection", "auroc", "training", kind);
-        let Some(best) = best(&found) else { continue };
+        of_kind(rows, kind, &format!("`{kind}`"), sentences);
+    }
+}
+
+/// Which method finds what the simulator knows of, kind by kind.
+pub(super) fn simulated(rows: Rows<'_>, sentences: &mut Sentences) {
+    let mut segments: Vec<&str> = rows
+        .0
+        .iter()
+        .filter(|row| row.family == "detection" && row.segment.starts_with(TRUTH))
+        .map(|row| row.segment.as_str())
+        .collect();
+    segments.dedup();
+    for segment in segments {
+        let kind = segment.strip_prefix(TRUTH).unwrap_or(segment);
+        let what = format!("the simulator's own noise `{kind}`");
+        of_kind(rows, segment, &what, sentences);
+    }
+}
+
+/// Which method finds the noise of one segment.
+fn of_kind(rows: Rows<'_>, segment: &str, what: &str, sentences: &mut Sentences) {
+    let found = rows.all("detection", "auroc", "training", segment);
+    if let Some(best) = best(&found) {
         let names = names(&found);
         let name = found
             .iter()
@@ -134,13 +157,11 @@ fn by_kind(rows: Rows<'_>, facts: &Facts, sentences: &mut Sentences) {
             .find(|(row, _)| std::ptr::eq(**row, best));
         let name = name.map_or("", |(_, name)| name.as_str());
         let text = if is_significant(best) && best.value > 0.5 {
-            format!(
-                "`{kind}` is found best by {name}: AUROC {}.",
-                figure(best, 3)
-            )
+            let what = what.replacen("the ", "The ", 1);
+            format!("{what} is found best by {name}: AUROC {}.", figure(best, 3))
         } else {
             format!(
-                "No method finds `{kind}`: the best, {name}, has AUROC {}.",
+                "No method finds {what}: the best, {name}, has AUROC {}.",
                 figure(best, 3)
             )
         };

@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     let (seconds, cpu) = (started.elapsed().as_secs_f64(), clock.elapsed() * 1e-3);
     // Ranking needs memory of its own: the peak is that of training.
-    let peak = watch::peak_kib();
+    let peak = watch.peak.or_else(watch::peak_kib);
     let quality = is_held_out.then(|| ranking::mean(fitted.as_ref(), &log.test, log.n_items));
     println!(
         "{}",

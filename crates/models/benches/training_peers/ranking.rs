@@ -1,6 +1,6 @@
 //! HR@10 and NDCG@10 of a full ranking without the items of the history; ties get the middle rank.
 
-use models::Model;
+use models::{History, Model};
 use rayon::prelude::*;
 
 use crate::log::Requests;
@@ -14,9 +14,9 @@ pub(crate) fn mean(model: &dyn Model, requests: &Requests, n_items: usize) -> [f
         .par_chunks(BLOCK)
         .enumerate()
         .map(|(block, chunk)| {
-            let asked: Vec<(Option<u32>, &[u32])> = (block * BLOCK..)
+            let asked: Vec<(Option<u32>, History<'_>)> = (block * BLOCK..)
                 .zip(chunk)
-                .map(|(user, (history, _))| (u32::try_from(user).ok(), history.as_slice()))
+                .map(|(user, (history, _))| (u32::try_from(user).ok(), History::of(history)))
                 .collect();
             let mut scores = vec![0.0; chunk.len() * n_items];
             model.score_block(&asked, &mut scores);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use models::{Epoch, Model, Observer};
+use models::{Epoch, FitError, Model, Observer};
 use serde_json::{Value, json};
 
 use crate::log::Log;
@@ -51,6 +51,9 @@ pub(crate) struct Watch<'a> {
     /// Seconds spent on validation, which are none of training.
     pub(crate) validating: f64,
     pub(crate) validating_cpu: f64,
+    /// The most that was resident before anything was validated: an epoch sees every shape, and
+    /// validation needs memory of its own.
+    pub(crate) peak: Option<u64>,
     /// Training seconds until the end of each epoch, and NDCG@10 there.
     pub(crate) epochs: Vec<Value>,
     begin: Instant,
@@ -67,6 +70,7 @@ impl<'a> Watch<'a> {
             cpu_ms: Vec::new(),
             validating: 0.0,
             validating_cpu: 0.0,
+            peak: None,
             epochs: Vec::new(),
             begin: Instant::now(),
             begin_cpu: Clock::now(),
@@ -93,15 +97,16 @@ impl Observer for Watch<'_> {
         }
     }
 
-    fn validate(&mut self, model: &dyn Model) -> Option<f64> {
+    fn validate(&mut self, model: &dyn Model) -> Result<Option<f64>, FitError> {
         if self.log.validation.is_empty() {
-            return None;
+            return Ok(None);
         }
+        self.peak = self.peak.or_else(peak_kib);
         let (started, clock) = (Instant::now(), Clock::now());
         let [_, ndcg] = ranking::mean(model, &self.log.validation, self.log.n_items);
         self.validating += started.elapsed().as_secs_f64();
         self.validating_cpu += clock.elapsed() * 1e-3;
         (self.started, self.clock) = (Instant::now(), Clock::now());
-        Some(ndcg)
+        Ok(Some(ndcg))
     }
 }

@@ -41,6 +41,7 @@ use tensors::{Csr, TensorError, Tensors};
 use crate::cells::{Accumulator, cells};
 use crate::counts::Counts;
 use crate::data::TrainingData;
+use crate::history::History;
 use crate::recommender::{FitError, LoadError, Model, Parameter, Recommender};
 use crate::run::Run;
 
@@ -147,7 +148,7 @@ fn by_sample(data: &TrainingData<'_>, window: usize) -> Supports {
             continue;
         }
         seen.clear();
-        let last = data.history(sample).iter().rev().take(window);
+        let last = data.history(sample).items().iter().rev().take(window);
         for (&from, distance) in last.zip(1_u32..) {
             // Items that training never saw lie in no vocabulary.
             if from != target && (from as usize) < n && !seen.contains(&from) {
@@ -293,7 +294,8 @@ impl Recommender for AssociationRules {
 }
 
 impl Model for AssociationRules {
-    fn score(&self, _: Option<u32>, history: &[u32], scores: &mut [f64]) {
+    fn score(&self, _: Option<u32>, history: History<'_>, scores: &mut [f64]) {
+        let history = history.items();
         if history.is_empty() {
             self.counts.write_shares(scores);
             return;
@@ -397,7 +399,7 @@ mod tests {
     fn scores_sum_the_rules_of_distinct_items() {
         let model = fit(json!({}));
         let mut scores = [0.0; 5];
-        model.score(None, &[1, 0, 9, 1], &mut scores);
+        model.score(None, History::of(&[1, 0, 9, 1]), &mut scores);
         for (score, expected) in scores.iter().zip([0.6, 0.75, 0.9, 0.4, 0.0]) {
             assert!((score - expected).abs() < 1e-15);
         }

@@ -1,13 +1,27 @@
 //! Bidirectional self-attention trained to fill in masked events of a sequence.
 //!
 //! ```text
-//! x_0 = norm(E[item or mask] + P[position])    x' = norm(x + attention(x))
+//! x_0 = norm(E[item or mask] + P[position] + side)   x' = norm(x + attention(x))
 //! x = norm(x' + W_2 gelu(W_1 x' + b_1) + b_2)   score(i) = norm(gelu(W x + b)) E[i] + b_i
 //! ```
 //!
-//! A sequence is scored with a mask at its end. In training a sample is masked by a draw of its own,
-//! a function of (seed, epoch, sample id); in some windows only the last sample is, as in scoring.
-//! A sample of weight 0 is never masked: its event stays visible.
+//! A sequence is scored with a mask at its end. In training baskets are masked, the events of one
+//! instant: their samples share a history and are not predicted from each other. One mask stands
+//! where the basket begins, its other events are hidden, and the losses of all its samples are read
+//! at the mask. Whether a basket is masked is a draw of its own, a function of (seed, epoch, id of
+//! its first sample). In some windows everything from the last basket on is cut off and a mask
+//! stands at the end, exactly as in scoring. Where a log has no instants each event is a basket.
+//!
+//! A basket whose samples weigh nothing is never masked: its events stay visible. Where some weigh
+//! something, it is masked with all it holds.
+//!
+//! With `pretrain_epochs` and `target` it is first trained to fill in all events, then those of one
+//! type, all others visible. `side` is what `inputs` add, nothing by default: see `sequence/side.rs`.
+//!
+//! The loss of a sample, as of a request, is that of a mask after its history, with nothing that came
+//! later visible. Training also sees what comes later; a loss that did would say how well a gap is
+//! filled, not how well the sample is predicted, and could not be set beside the loss of a request
+//! or of another model.
 //!
 //! # Paper
 //! Sun et al., "`BERT4Rec`: sequential recommendation with bidirectional encoder representations from
@@ -16,15 +30,17 @@
 //! # Departures
 //! Masks are drawn anew in each epoch instead of ten times beforehand, a mask is always a mask
 //! (never a random item), and a window is masked at its end alone with probability `last_share`
-//! instead of once for each user. An event whose window ends before it has no loss term: that
-//! happens in baskets that cross the end of a window. The table of the masked item is a row of its
-//! own. There is no separate pre-training.
+//! instead of once for each user. Baskets are masked as wholes. The table of the masked item is a
+//! row of its own.
 //!
 //! # Needs
-//! Sequences, positions of samples in them, target items, weights.
+//! Sequences, positions of samples in them, instants, target items, weights; with `target`, types of
+//! events of samples; with `inputs`, those of all events, items.
 //!
 //! # Cost
 //! As `sasrec`, but only `mask_share` of the positions give a loss term, so it needs more epochs.
+
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use tensors::{
@@ -34,11 +50,12 @@ use tensors::{
 
 use crate::Seed;
 use crate::data::TrainingData;
+use crate::history::{Columns, History};
 use crate::recommender::{Capability, FitError, LoadError, Parameter, Recommender};
 use crate::run::Run;
 use crate::sequence::{
-    Batch, Network, Objective, Output, SequenceModel, Span, Training, Transformer,
-    TransformerSettings, Window, Windows, shape, train, training,
+    Batch, INPUTS, Inputs, Network, Objective, Output, SequenceModel, Side, SideShape, Span, Term,
+    Training, Transformer, TransformerSettings, Window, Windows, shape, train, training,
 };
 
 /// The fitted model.
@@ -57,6 +74,7 @@ pub(super) struct Parameters {
     dropout: f64,
     mask_share: f64,
     last_share: f64,
+    inputs: Inputs,
     #[serde(flatten)]
     training: Training,
 }
@@ -73,12 +91,13 @@ impl Default for Parameters {
             dropout: 0.3,
             mask_share: 0.3,
             last_share: 0.2,
+            inputs: Inputs::default(),
             training: Training::default(),
         }
     }
 }
 
-const OWN: [Parameter; 9] = [
+const OWN: &[Parameter] = &[
     training::DIMENSIONS,
     Parameter {
         name: "layers",
@@ -109,13 +128,14 @@ const OWN: [Parameter; 9] = [
     Parameter {
         name: "mask_share",
         default: "0.3",
-        doc: "Probability with which a sample is masked in an epoch; above 0, at most 1.",
+        doc: "Probability with which a basket is masked in an epoch; above 0, at most 1.",
     },
     Parameter {
         name: "last_share",
         default: "0.2",
-        doc: "Probability with which a window is masked at its last sample alone; in [0, 1].",
+        doc: "Probability with which a window is cut before its last basket and masked at its end alone; in [0, 1].",
     },
+    INPUTS,
 ];
 
 /// Everything that the network's parameters depend on.
@@ -143,10 +163,26 @@ struct Bidirectional {
     positions: ParameterId,
     blocks: Transformer,
     head: [ParameterId; 4],
+    side: Side,
+}
+
+/// A window as it is seen in one epoch.
+struct View {
+    events: Columns,
+    masked: Vec<Masked>,
+}
+
+/// A basket behind a mask: what lies at `place.start` is masked, what follows in `place` hidden.
+struct Masked {
+    place: Range<usize>,
+    /// Terms of its samples, all that the window has of it.
+    terms: Range<usize>,
+    /// Whether a sample of it weighs anything; if not, its events are seen.
+    weighs: bool,
 }
 
 impl Bidirectional {
-    fn new(shape: Shape, seed: Seed) -> (Self, Weights<f32>) {
+    fn new(shape: Shape, side: SideShape, seed: Seed) -> (Self, Weights<f32>) {
         let mut weights = Weights::new(seed);
         let columns = shape.dimensions;
         let table = Init::TruncatedNormal { std: 0.02 };
@@ -173,6 +209,7 @@ impl Bidirectional {
             weights.insert("head_norm.gain", [1, columns], Init::Ones),
             weights.insert("head_norm.bias", [1, columns], Init::Zeros),
         ];
+        let side = Side::new(side, &mut weights, columns, table);
         let network = Self {
             objective: Objective::softmax(shape.n_items),
             shape,
@@ -182,35 +219,79 @@ impl Bidirectional {
             positions,
             blocks,
             head,
+            side,
         };
         (network, weights)
     }
 
-    /// Whether each term of a window is drawn to be masked; weights play no part.
-    fn draws(
+    /// How a window is seen; weights play no part in what is drawn.
+    fn view(
         &self,
         data: &TrainingData<'_>,
-        window: &Window,
         windows: &Windows,
+        window: &Window,
         chance: Seed,
-    ) -> Vec<bool> {
-        let terms = windows.terms(window);
+    ) -> View {
+        let most = self.shape.span.length as usize + 1;
         let last = chance.child("last").stream();
-        if last.uniform(window.key(), 0) < self.shape.last_share {
-            return (1..=terms.len()).map(|at| at == terms.len()).collect();
-        }
+        let is_last_alone = last.uniform(window.key(), 0) < self.shape.last_share;
         let masks = chance.child("masks").stream();
-        terms
-            .iter()
-            .map(|term| {
-                let id = data.sample_id(term.sample as usize);
-                masks.uniform(id, 0) < self.shape.mask_share
-            })
-            .collect()
+        let mut masked = Vec::new();
+        let mut end = 0;
+        let mut first_term = 0;
+        // Samples of one basket have a history, and so a position, in common.
+        for basket in windows
+            .terms(window)
+            .chunk_by(|a, b| a.position == b.position)
+        {
+            let terms = first_term..first_term + basket.len();
+            first_term = terms.end;
+            let start = basket[0].position as usize + 1;
+            if is_last_alone && first_term < window.terms.len() {
+                continue;
+            }
+            let length = if is_last_alone {
+                1
+            } else {
+                basket_length(data, window, basket).min(most - start)
+            };
+            end = end.max(start + length);
+            let id = data.sample_id(basket[0].sample as usize);
+            if is_last_alone || masks.uniform(id, 0) < self.shape.mask_share {
+                let weights = basket.iter().map(|term| data.weight(term.sample as usize));
+                masked.push(Masked {
+                    place: start..start + length,
+                    terms,
+                    weighs: weights.fold(0.0, f64::max) > 0.0,
+                });
+            }
+        }
+        let start = window.start as usize;
+        let seen = if is_last_alone { end - 1 } else { end };
+        let history = data.events_from(window.sequence, start).take(seen);
+        let mut events = Columns::of(history, |_| true);
+        // A mask at the end, in place of whatever comes there.
+        while events.history().len() < end {
+            events.push(PADDING, None, 0);
+        }
+        View { events, masked }
     }
 }
 
+/// How many events of a window are in a basket of which it has terms.
+fn basket_length(data: &TrainingData<'_>, window: &Window, basket: &[Term]) -> usize {
+    let start = window.start + basket[0].position + 1;
+    let positions = basket
+        .iter()
+        .map(|term| data.position(term.sample as usize));
+    let last = positions.max().unwrap_or(start).max(start);
+    let end = last + 1 + data.mates_after(window.sequence, last);
+    (end - start) as usize
+}
+
 impl Network for Bidirectional {
+    const IS_CAUSAL: bool = false;
+
     fn span(&self) -> Span {
         self.shape.span
     }
@@ -241,45 +322,39 @@ impl Network for Bidirectional {
         chosen: &[&Window],
         chance: Seed,
     ) -> Batch {
-        let most = self.shape.span.length + 1;
-        // A window ends with the event of its last sample, not with the history of that.
-        let ends = chosen.iter().map(|window| {
-            let own = windows.terms(window).iter();
-            let own = own.map(|term| data.position(term.sample as usize) + 1);
-            own.max().unwrap_or(window.end).min(window.start + most)
-        });
-        let events: Vec<&[u32]> = ends
-            .zip(chosen)
-            .map(|(end, window)| {
-                let events = data.events(window.sequence, end);
-                events.get(window.start as usize..).unwrap_or(&[])
-            })
+        let views: Vec<View> = chosen
+            .iter()
+            .map(|window| self.view(data, windows, window, chance))
             .collect();
+        let events: Vec<History<'_>> = views.iter().map(|view| view.events.history()).collect();
         let mut batch = Batch::of(&events, data.n_vocabulary());
         batch.masked = vec![false; batch.items.len()];
-        for (index, window) in chosen.iter().enumerate() {
+        for (index, (window, view)) in chosen.iter().zip(&views).enumerate() {
             let first = index * batch.length;
             for position in 0..batch.length as u32 {
                 batch.row_keys.push(window.row_key(position));
             }
-            let draws = self.draws(data, window, windows, chance);
-            for (term, is_drawn) in windows.terms(window).iter().zip(draws) {
-                let sample = term.sample as usize;
-                let position = (data.position(sample).wrapping_sub(window.start)) as usize;
-                if !is_drawn || position >= events[index].len() {
-                    continue;
-                }
-                let row = first + position;
+            for Masked {
+                place,
+                terms,
+                weighs,
+            } in &view.masked
+            {
+                let row = first + place.start;
                 // What weighs nothing is counted, stays visible, and is not learned.
-                if data.weight(sample) > 0.0 {
-                    batch.items[row] = PADDING;
-                    batch.masked[row] = true;
-                    batch.valid[row] = true;
+                if *weighs {
+                    for hidden in place.clone() {
+                        batch.hide(first + hidden);
+                    }
+                    batch.mask(row);
                 }
-                batch.terms.rows.push(row as u32);
-                batch.terms.targets.push(data.item(sample));
-                batch.terms.weights.push(data.weight(sample));
-                batch.terms.sample_ids.push(data.sample_id(sample));
+                for term in &windows.terms(window)[terms.clone()] {
+                    let sample = term.sample as usize;
+                    batch.terms.rows.push(row as u32);
+                    batch.terms.targets.push(data.item(sample));
+                    batch.terms.weights.push(data.weight(sample));
+                    batch.terms.sample_ids.push(data.sample_id(sample));
+                }
             }
         }
         batch
@@ -289,21 +364,23 @@ impl Network for Bidirectional {
         clippy::cast_possible_truncation,
         reason = "a batch has far fewer rows than 2^32"
     )]
-    fn request_batch(&self, histories: &[&[u32]]) -> (Batch, Vec<u32>) {
-        let longer: Vec<Vec<u32>> = histories
+    fn request_batch(&self, histories: &[History<'_>]) -> (Batch, Vec<u32>) {
+        let longer: Vec<Columns> = histories
             .iter()
-            .map(|history| [history, &[PADDING][..]].concat())
+            .map(|history| {
+                let mut longer = Columns::of(*history, |_| true);
+                longer.push(PADDING, None, 0);
+                longer
+            })
             .collect();
-        let longer: Vec<&[u32]> = longer.iter().map(Vec::as_slice).collect();
+        let longer: Vec<History<'_>> = longer.iter().map(Columns::history).collect();
         let mut batch = Batch::of(&longer, self.shape.n_items);
-        batch.masked = vec![false; batch.items.len()];
         let rows: Vec<u32> = (0..)
             .zip(histories)
             .map(|(at, history)| (at * batch.length + history.len()) as u32)
             .collect();
         for &row in &rows {
-            batch.masked[row as usize] = true;
-            batch.valid[row as usize] = true;
+            batch.mask(row as usize);
         }
         (batch, rows)
     }
@@ -324,6 +401,7 @@ impl Network for Bidirectional {
                 tape.embedding_with_positions(self.mask, positions, &masks, at, one, 0.0, "masks");
             x = tape.add(x, masks);
         }
+        let x = self.side.add(tape, x, batch, one);
         let x = self.blocks.forward(tape, x, batch);
         let [weight, bias, gain, norm_bias] = self.head;
         let x = tape.linear(x, weight, Some(bias), Activation::Gelu);
@@ -331,6 +409,7 @@ impl Network for Bidirectional {
     }
 
     fn save(&self, tensors: &mut Tensors) -> Result<(), TensorError> {
+        self.side.save(tensors)?;
         let shape = &self.shape;
         let numbers = [
             shape.n_items,
@@ -358,19 +437,19 @@ impl Network for Bidirectional {
             last_share: 0.0,
         };
         shape::heads(dimensions, heads)?;
-        Ok(Self::new(shape, Seed::root(0)))
+        let side = SideShape::load(tensors, n_items)?;
+        Ok(Self::new(shape, side, Seed::root(0)))
     }
 }
 
 impl Recommender for Bert4Rec {
     const NAME: &'static str = "bert4rec";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str =
         "Bidirectional self-attention that fills in masked events (BERT4Rec).";
     const PAPER: &'static str = "Sun et al., CIKM 2019";
-    const CAPABILITIES: &'static [Capability] = &[Capability::Losses];
-    const PARAMETERS: &'static [Parameter] =
-        &training::join::<9, 11, 20>(OWN, training::PARAMETERS);
+    const CAPABILITIES: &'static [Capability] = &[Capability::Gradients, Capability::Losses];
+    const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
     type Parameters = Parameters;
 
     fn check(parameters: &Parameters) -> Result<(), String> {
@@ -387,6 +466,10 @@ impl Recommender for Bert4Rec {
             return Err("`last_share` must be in [0, 1]".to_owned());
         }
         p.training.check()
+    }
+
+    fn reads_items(parameters: &Parameters) -> bool {
+        parameters.inputs.attributes
     }
 
     fn fit(
@@ -409,7 +492,8 @@ impl Recommender for Bert4Rec {
             mask_share: p.mask_share,
             last_share: p.last_share,
         };
-        let (network, weights) = Bidirectional::new(shape, run.seed);
+        let side = SideShape::of(p.inputs, data, Self::NAME)?;
+        let (network, weights) = Bidirectional::new(shape, side, run.seed);
         Ok(Self(train(network, weights, &p.training, data, run)?))
     }
 
@@ -421,37 +505,4 @@ impl Recommender for Bert4Rec {
 crate::sequence::delegate_model!(Bert4Rec);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sequence::tests::{N_ITEMS, linear_in_samples, reaches_every_parameter};
-
-    fn network() -> (Bidirectional, Weights<f32>) {
-        let shape = Shape {
-            n_items: N_ITEMS,
-            span: Span {
-                length: 6,
-                stride: 4,
-            },
-            dimensions: 8,
-            layers: 2,
-            heads: 2,
-            inner: 12,
-            dropout: 0.3,
-            mask_share: 0.5,
-            last_share: 0.3,
-        };
-        Bidirectional::new(shape, Seed::root(3))
-    }
-
-    #[test]
-    fn every_parameter_receives_a_gradient() {
-        let (network, weights) = network();
-        reaches_every_parameter(&network, &weights);
-    }
-
-    #[test]
-    fn the_gradient_of_a_batch_is_the_weighted_sum_of_those_of_samples() {
-        let (network, weights) = network();
-        linear_in_samples(&network, &weights);
-    }
-}
+mod tests;

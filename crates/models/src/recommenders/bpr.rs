@@ -8,10 +8,11 @@
 //! x_ui = b_i + p_u.q_i
 //! ```
 //!
-//! by `learning_rate`; an epoch makes one step per sample of weight above 0. `score(i) = x_ui`. A user is a
-//! sequence of training; for a history of nobody known, p is trained in the same way, from 0, on the
-//! history alone, with items held fixed. An empty history, or one without an item that training
-//! knows, is served by popularity.
+//! by `learning_rate`; an epoch makes one step per sample. A sample of weight 0 keeps its step: its
+//! order and its negative are drawn as ever, nobody else draws it as a negative, and its step only
+//! shrinks, since regularisation has no weight. `score(i) = x_ui`. A user is a sequence of training; for
+//! a history of nobody known, p is trained in the same way, from 0, on the history alone, with items
+//! held fixed. An empty history, or one without an item that training knows, is served by popularity.
 //!
 //! # Paper
 //! Rendle, Freudenthaler, Gantner, Schmidt-Thieme, "BPR: Bayesian personalized ranking from implicit
@@ -40,6 +41,7 @@ use tensors::{TensorError, Tensors};
 use crate::counts::Counts;
 use crate::data::TrainingData;
 use crate::factors::scores;
+use crate::history::History;
 use crate::recommender::{FitError, LoadError, Model, Parameter, Recommender};
 use crate::run::{Checkpoint, Epoch, Run};
 
@@ -61,6 +63,8 @@ pub(super) struct Bpr {
     /// Whether each user had a sample of weight above 0.
     is_known: Vec<bool>,
     rates: Rates,
+    /// Steps of training that led to this state.
+    steps: u64,
 }
 
 /// Size, length, step, and when to stop.
@@ -74,6 +78,7 @@ pub(super) struct Parameters {
     initial_deviation: f64,
     validate_every: u32,
     patience: u32,
+    steps: u64,
 }
 
 impl Default for Parameters {
@@ -86,13 +91,14 @@ impl Default for Parameters {
             initial_deviation: 0.1,
             validate_every: 0,
             patience: 0,
+            steps: 0,
         }
     }
 }
 
 impl Recommender for Bpr {
     const NAME: &'static str = "bpr";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str =
         "Matrix factorisation trained to rank what a user chose above what they did not.";
     const PAPER: &'static str = "Rendle et al., UAI 2009";
@@ -133,8 +139,12 @@ impl Recommender for Bpr {
             default: "0",
             doc: "validation figures in a row without a better one that end training; 0: never",
         },
+        Parameter {
+            name: "steps",
+            default: "0",
+            doc: "trains so many steps, one per sample, in whole passes, without validation or early stopping; 0: by `epochs`",
+        },
     ];
-    const IS_TRAINED_BY_STEPS: bool = true;
     type Parameters = Parameters;
 
     fn check(parameters: &Parameters) -> Result<(), String> {
@@ -175,6 +185,7 @@ impl Recommender for Bpr {
             state: State::default(),
             is_known: trainer.known_users(),
             rates,
+            steps: 0,
         };
         let d = parameters.dimensions as usize;
         let shape = [trainer.n_users(), data.n_vocabulary(), d];
@@ -186,27 +197,38 @@ impl Recommender for Bpr {
             model.state = State::initial(run.seed, shape, parameters.initial_deviation);
             (0, Best::default())
         };
-        for epoch in first..parameters.epochs {
-            if best.is_exhausted(parameters.patience) {
+        let steps_by = |epochs: u32| u64::from(epochs) * trainer.n_steps();
+        let is_by_steps = parameters.steps > 0;
+        let n_epochs = if is_by_steps {
+            let passes = parameters.steps.div_ceil(trainer.n_steps().max(1));
+            u32::try_from(passes).unwrap_or(u32::MAX)
+        } else {
+            parameters.epochs
+        };
+        model.steps = steps_by(first);
+        for epoch in first..n_epochs {
+            if !is_by_steps && best.is_exhausted(parameters.patience) {
                 break;
             }
             let loss = trainer.epoch(epoch, &mut model.state)?;
             let done = epoch + 1;
-            let is_validated =
-                parameters.validate_every > 0 && done % parameters.validate_every == 0;
+            model.steps = steps_by(done);
+            let is_validated = !is_by_steps
+                && parameters.validate_every > 0
+                && done % parameters.validate_every == 0;
             let mut validation = None;
             if is_validated {
-                validation = run.observer.validate(&model);
-                best.offer(validation, &model.state);
+                validation = run.observer.validate(&model)?;
+                best.offer(validation, done, &model.state);
             }
             run.observer.epoch(&Epoch {
                 epoch,
-                n_samples: trainer.n_samples(),
+                n_samples: trainer.n_weighted(),
                 loss: Some(loss),
                 validation,
                 learning_rate: Some(parameters.learning_rate),
             });
-            let (done_of, total) = (u64::from(done), u64::from(parameters.epochs));
+            let (done_of, total) = (u64::from(done), u64::from(n_epochs));
             run.observer.progress("training", done_of, total);
             if is_validated || done % CHECKPOINT_EVERY == 0 {
                 let mut tensors = Tensors::new();
@@ -216,14 +238,14 @@ impl Recommender for Bpr {
                     .and_then(|()| best.save(d, &mut tensors))
                     .map_err(|error| FitError::Checkpoint(Box::new(error)))?;
                 run.observer.checkpoint(&Checkpoint {
-                    step: u64::from(done) * trainer.n_samples(),
+                    step: model.steps,
                     epoch: done,
                     tensors,
                 })?;
             }
         }
-        if let Some(state) = best.into_state() {
-            model.state = state;
+        if let Some((epochs, state)) = best.into_state() {
+            (model.steps, model.state) = (steps_by(epochs), state);
         }
         Ok(model)
     }
@@ -255,12 +277,14 @@ impl Recommender for Bpr {
             state,
             is_known,
             rates: Rates::new(learning_rate, regularisation),
+            steps: tensors.u64("steps")?.first().copied().unwrap_or(0),
         })
     }
 }
 
 impl Model for Bpr {
-    fn score(&self, user: Option<u32>, history: &[u32], out: &mut [f64]) {
+    fn score(&self, user: Option<u32>, history: History<'_>, out: &mut [f64]) {
+        let history = history.items();
         let d = self.state.dimensions();
         if history.is_empty() {
             self.counts.write_shares(out);
@@ -287,9 +311,14 @@ impl Model for Bpr {
         scores(vector, &self.state.items, Some(&self.state.biases), out);
     }
 
+    fn steps(&self) -> Option<u64> {
+        Some(self.steps)
+    }
+
     fn save(&self) -> Result<Tensors, TensorError> {
         let mut tensors = Tensors::new();
         self.counts.save(&mut tensors)?;
+        tensors.insert_u64("steps", &[1], vec![self.steps])?;
         self.state.save("", self.state.dimensions(), &mut tensors)?;
         let known: Vec<u32> = self.is_known.iter().map(|x| u32::from(*x)).collect();
         tensors.insert_u32("known_users", &[known.len()], known)?;

@@ -2,11 +2,15 @@
 //! what the items are, attention between the two, a sigmoid on top.
 //!
 //! ```text
-//! x = dropout(E[item])    c = x + relu(conv(relu(conv(x))))   behaviour, causal windows of `width`
-//! r = GRU(tanh(W_a [E_category, E_brand, E_price] + b))   attributes of the same items
+//! x = dropout(E[item] + K[event])    c = x + relu(conv(relu(conv(x))))   behaviour, causal windows of `width`
+//! r = GRU(tanh(W_a dropout(A[item]) + b))   attributes of the same items
 //! a_t = sum_s<=t softmax_s(q(c_t) k(r_s) / sqrt(d)) v(r_s)
 //! h = W_h [c, a] + b_h    score(i) = h V[i] + b_i    probability = 1 / (1 + e^-score)
 //! ```
+//!
+//! K tells what was done; A[item] sums a row of its table for each of category, brand and price step
+//! of an item, and the mean of the rows of its further attributes. Both are those of
+//! `sequence/side.rs`, always on.
 //!
 //! Trained with the logistic loss of each sample and `negatives` items that the same sample is given
 //! in every epoch.
@@ -16,24 +20,21 @@
 //! search and recommendation", sections 4.2 and 4.3, which name these parts and no sizes.
 //!
 //! # Departures
-//! The document names no sizes, no negatives and no way to combine the parts: those are ours. Kinds
-//! of behaviour are not told apart. A price is one of ten steps of its standardised logarithm.
+//! The document names no sizes, no negatives and no way to combine the parts: those are ours. A
+//! price is one of ten steps of its standardised logarithm.
 //!
 //! # Needs
-//! Sequences, target items, weights; category, brand and price of items, each of which may be
-//! missing.
+//! Sequences, target items, weights; types of events, and category, brand, price and further
+//! attributes of items, each of which may be missing.
 //!
 //! # Cost
 //! Fit: per epoch, positions x dimensions^2 x 150 operations, about. Memory: four times the
 //! parameters. Score: one pass over the history and the table.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
-use tables::ItemFeatures;
 use tensors::{
-    Activation, Attention, Init, Loss, Mask, PADDING, ParameterId, Parameters as Weights, Real,
-    Tape, TensorError, Tensors, Value,
+    Activation, Attention, Init, Loss, Mask, ParameterId, Parameters as Weights, Real, Tape,
+    TensorError, Tensors, Value,
 };
 
 use crate::Seed;
@@ -41,14 +42,9 @@ use crate::data::TrainingData;
 use crate::recommender::{Capability, FitError, LoadError, Parameter, Recommender};
 use crate::run::Run;
 use crate::sequence::{
-    Batch, Network, Objective, ObjectiveKind, Output, SequenceModel, Span, Training, shape, train,
-    training,
+    Batch, Inputs, Network, Objective, ObjectiveKind, Output, SequenceModel, Side, SideShape, Span,
+    Training, shape, train, training,
 };
-
-/// Steps of prices; one more for a price that is not known.
-const PRICES: u32 = 10;
-/// Names of the tensors that hold attributes of items.
-const ATTRIBUTES: [&str; 3] = ["item_category", "item_brand", "item_price"];
 
 /// The fitted model.
 pub(super) struct CaseStudy(SequenceModel<BehaviourAndAttributes>);
@@ -81,7 +77,7 @@ impl Default for Parameters {
     }
 }
 
-const OWN: [Parameter; 6] = [
+const OWN: &[Parameter] = &[
     training::DIMENSIONS,
     Parameter {
         name: "width",
@@ -102,16 +98,21 @@ const OWN: [Parameter; 6] = [
     },
 ];
 
+/// What the model sees beside items.
+const INPUTS: Inputs = Inputs {
+    events: true,
+    baskets: false,
+    attributes: true,
+};
+
 /// Everything that the network's parameters depend on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Shape {
     n_items: usize,
     span: Span,
     dimensions: usize,
     width: usize,
     dropout: f64,
-    /// Codes of each item of the vocabulary: category, brand, price; 0 is not known.
-    attributes: [Vec<u32>; 3],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -128,7 +129,7 @@ struct BehaviourAndAttributes {
     /// Where the negatives of samples are drawn from, in every epoch.
     chance: Seed,
     items: ParameterId,
-    tables: [ParameterId; 3],
+    side: Side,
     convolutions: [Linear; 2],
     mix: Linear,
     recurrent: [ParameterId; 4],
@@ -141,56 +142,18 @@ struct BehaviourAndAttributes {
     bias: ParameterId,
 }
 
-/// Codes of names in their order, from 1 up; 0 where there is none.
-fn codes<'n>(names: impl Iterator<Item = Option<&'n str>> + Clone) -> Vec<u32> {
-    let mut known: BTreeMap<&str, u32> = names.clone().flatten().map(|name| (name, 0)).collect();
-    for (code, (_, place)) in (1..).zip(&mut known) {
-        *place = code;
-    }
-    names
-        .map(|name| name.and_then(|name| known.get(name)).copied().unwrap_or(0))
-        .collect()
-}
-
-/// The step of a price, from 1 up: a quarter of a standard deviation each, the ends open.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped to small numbers from 0 up"
-)]
-fn price(item: &ItemFeatures) -> u32 {
-    if item.price_e4.is_none() {
-        return 0;
-    }
-    let step = (item.price_z * 2.0 + f64::from(PRICES) / 2.0).floor();
-    step.clamp(0.0, f64::from(PRICES - 1)) as u32 + 1
-}
-
-fn attributes(items: &[ItemFeatures], n_items: usize) -> [Vec<u32>; 3] {
-    let known = &items[..n_items.min(items.len())];
-    let mut all = [
-        codes(known.iter().map(|item| item.category.as_deref())),
-        codes(known.iter().map(|item| item.brand.as_deref())),
-        known.iter().map(price).collect(),
-    ];
-    for codes in &mut all {
-        codes.resize(n_items, 0);
-    }
-    all
-}
-
 impl BehaviourAndAttributes {
-    fn new(shape: Shape, objective: Objective, seed: Seed) -> (Self, Weights<f32>) {
+    fn new(
+        shape: Shape,
+        side: SideShape,
+        objective: Objective,
+        seed: Seed,
+    ) -> (Self, Weights<f32>) {
         let mut weights = Weights::new(seed);
         let columns = shape.dimensions;
         let table = Init::TruncatedNormal { std: 0.05 };
         let items = weights.insert("item", [shape.n_items, columns], table);
-        let mut tables = ["category", "brand", "price"].into_iter();
-        let tables = shape.attributes.each_ref().map(|codes| {
-            let name = tables.next().unwrap_or_default();
-            let most = codes.iter().max().copied().unwrap_or(0) as usize;
-            weights.insert(name, [most + 1, columns], table)
-        });
+        let side = Side::new(side, &mut weights, columns, table);
         let mut linear = |name: &str, n_in: usize, n_out: usize| Linear {
             weight: weights.insert(
                 &format!("{name}.weight"),
@@ -204,7 +167,7 @@ impl BehaviourAndAttributes {
             linear("convolution0", wide, columns),
             linear("convolution1", wide, columns),
         ];
-        let mix = linear("mix", 3 * columns, columns);
+        let mix = linear("mix", columns, columns);
         let query = linear("query", columns, columns);
         let content = linear("content", columns, columns);
         let state = linear("state", 2 * columns, columns);
@@ -225,7 +188,7 @@ impl BehaviourAndAttributes {
             objective,
             chance: seed.child("fixed"),
             items,
-            tables,
+            side,
             convolutions,
             mix,
             recurrent,
@@ -237,19 +200,6 @@ impl BehaviourAndAttributes {
             bias,
         };
         (network, weights)
-    }
-
-    /// Codes of one attribute by row of a batch.
-    fn codes(&self, attribute: usize, batch: &Batch) -> Vec<u32> {
-        let codes = &self.shape.attributes[attribute];
-        batch
-            .items
-            .iter()
-            .map(|&item| match item {
-                PADDING => PADDING,
-                item => codes[item as usize],
-            })
-            .collect()
     }
 }
 
@@ -278,7 +228,10 @@ impl Network for BehaviourAndAttributes {
         let apply = |tape: &mut Tape<'_, F>, x: Value, layer: Linear, with: Activation| {
             tape.linear(x, layer.weight, Some(layer.bias), with)
         };
-        let events = tape.embedding(self.items, &batch.items);
+        let mut events = tape.embedding(self.items, &batch.items);
+        if let Some(kinds) = self.side.events(tape, batch) {
+            events = tape.add(events, kinds);
+        }
         let events = tape.dropout_add(events, None, dropout, "behaviour");
         let mut behaviour = events;
         for layer in self.convolutions {
@@ -288,13 +241,11 @@ impl Network for BehaviourAndAttributes {
         }
         // An event that no filter answers to is still seen.
         let behaviour = tape.add(behaviour, events);
-        let parts = [0, 1, 2].map(|attribute| {
-            let codes = self.codes(attribute, batch);
-            tape.embedding(self.tables[attribute], &codes)
-        });
-        let parts = tape.concatenate(&parts);
-        let parts = tape.dropout_add(parts, None, dropout, "attributes");
-        let mixed = apply(tape, parts, self.mix, Activation::Tanh);
+        let attributes = self.side.attributes(tape, batch);
+        // A model without attributes is neither made nor loaded.
+        let attributes = attributes.unwrap_or(events);
+        let attributes = tape.dropout_add(attributes, None, dropout, "attributes");
+        let mixed = apply(tape, attributes, self.mix, Activation::Tanh);
         let [input, hidden, input_bias, hidden_bias] = self.recurrent;
         let recurrent = tape.gru(
             mixed,
@@ -333,10 +284,8 @@ impl Network for BehaviourAndAttributes {
     }
 
     fn save(&self, tensors: &mut Tensors) -> Result<(), TensorError> {
+        self.side.save(tensors)?;
         let shape = &self.shape;
-        for (name, codes) in ATTRIBUTES.into_iter().zip(&shape.attributes) {
-            tensors.insert_u32(name, &[codes.len()], codes.clone())?;
-        }
         let numbers = [
             shape.n_items,
             shape.span.length as usize,
@@ -349,38 +298,33 @@ impl Network for BehaviourAndAttributes {
 
     fn load(tensors: &Tensors) -> Result<(Self, Weights<f32>), LoadError> {
         let [n_items, length, stride, dimensions, width] = shape::load(tensors)?;
-        let mut attributes = [Vec::new(), Vec::new(), Vec::new()];
-        for (name, codes) in ATTRIBUTES.into_iter().zip(&mut attributes) {
-            *codes = tensors.u32(name)?.to_vec();
-            if codes.len() != n_items {
-                return Err(LoadError::Sizes {
-                    left: name,
-                    right: "shape",
-                });
-            }
-        }
         let shape = Shape {
             n_items,
             span: shape::span(length, stride)?,
             dimensions,
             width,
             dropout: 0.0,
-            attributes,
         };
-        Ok(Self::new(shape, Objective::softmax(n_items), Seed::root(0)))
+        let side = SideShape::load(tensors, n_items)?;
+        if !side.has_attributes() {
+            return Err(LoadError::Sizes {
+                left: "input_attributes",
+                right: "shape",
+            });
+        }
+        let objective = Objective::softmax(n_items);
+        Ok(Self::new(shape, side, objective, Seed::root(0)))
     }
 }
 
 impl Recommender for CaseStudy {
     const NAME: &'static str = "case_study";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str =
         "Convolution over behaviour, recurrence over attributes, attention between them.";
     const PAPER: &'static str = "The source document, sections 4.2 and 4.3";
-    const CAPABILITIES: &'static [Capability] = &[Capability::Losses];
-    const PARAMETERS: &'static [Parameter] =
-        &training::join::<6, 11, 17>(OWN, training::PARAMETERS);
-    const READS_ITEMS: bool = true;
+    const CAPABILITIES: &'static [Capability] = &[Capability::Gradients, Capability::Losses];
+    const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
     type Parameters = Parameters;
 
     fn check(parameters: &Parameters) -> Result<(), String> {
@@ -393,15 +337,17 @@ impl Recommender for CaseStudy {
         p.training.check()
     }
 
+    fn reads_items(_: &Parameters) -> bool {
+        true
+    }
+
     fn fit(
         parameters: &Parameters,
         data: &TrainingData<'_>,
         run: &mut Run<'_>,
     ) -> Result<Self, FitError> {
         let p = parameters;
-        let items = data
-            .items()
-            .ok_or(FitError::NoItems { model: Self::NAME })?;
+        let side = SideShape::of(INPUTS, data, Self::NAME)?;
         let shape = Shape {
             n_items: data.n_vocabulary(),
             span: Span {
@@ -411,10 +357,9 @@ impl Recommender for CaseStudy {
             dimensions: p.dimensions as usize,
             width: p.width as usize,
             dropout: p.dropout,
-            attributes: attributes(items, data.n_vocabulary()),
         };
         let objective = Objective::new(ObjectiveKind::Bce, p.negatives, 0.0, data);
-        let (network, weights) = BehaviourAndAttributes::new(shape, objective, run.seed);
+        let (network, weights) = BehaviourAndAttributes::new(shape, side, objective, run.seed);
         Ok(Self(train(network, weights, &p.training, data, run)?))
     }
 
@@ -428,7 +373,9 @@ crate::sequence::delegate_model!(CaseStudy);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequence::tests::{N_ITEMS, causal, linear_in_samples, reaches_every_parameter};
+    use crate::sequence::tests::{
+        N_ITEMS, causal, linear_in_samples, reaches_every_parameter, side,
+    };
 
     fn network() -> (BehaviourAndAttributes, Weights<f32>) {
         let shape = Shape {
@@ -440,9 +387,9 @@ mod tests {
             dimensions: 8,
             width: 3,
             dropout: 0.3,
-            attributes: [3, 4, 5].map(|n| (0..20).map(|item| item % n).collect()),
         };
-        BehaviourAndAttributes::new(shape, Objective::softmax(N_ITEMS), Seed::root(3))
+        let objective = Objective::softmax(N_ITEMS);
+        BehaviourAndAttributes::new(shape, side(INPUTS), objective, Seed::root(3))
     }
 
     #[test]

@@ -29,6 +29,7 @@ use tensors::{Csr, TensorError, Tensors};
 
 use crate::counts::Counts;
 use crate::data::TrainingData;
+use crate::history::History;
 use crate::recommender::{FitError, LoadError, Model, Parameter, Recommender};
 use crate::run::Run;
 use crate::tf_idf::{Features, Weights, damped, scale};
@@ -109,8 +110,11 @@ impl Recommender for Content {
         default: "50",
         doc: "last events of a history that make its profile; 0: all",
     }];
-    const READS_ITEMS: bool = true;
     type Parameters = Parameters;
+
+    fn reads_items(_: &Parameters) -> bool {
+        true
+    }
 
     fn fit(
         parameters: &Parameters,
@@ -143,7 +147,8 @@ impl Recommender for Content {
 }
 
 impl Model for Content {
-    fn score(&self, _: Option<u32>, history: &[u32], scores: &mut [f64]) {
+    fn score(&self, _: Option<u32>, history: History<'_>, scores: &mut [f64]) {
+        let history = history.items();
         let profile = self.profile(history);
         if profile.is_empty() {
             self.counts.write_shares(scores);
@@ -189,7 +194,7 @@ mod tests {
 
     fn scores(model: &Content, history: &[u32]) -> Vec<f64> {
         let mut scores = vec![f64::NAN; 10];
-        model.score(None, history, &mut scores);
+        model.score(None, History::of(history), &mut scores);
         scores
     }
 

@@ -27,6 +27,7 @@ use crate::cells::cells;
 use crate::counts::Counts;
 use crate::data::TrainingData;
 use crate::dense::invert;
+use crate::history::History;
 use crate::recommender::{FitError, LoadError, Model, Parameter, Recommender};
 use crate::run::Run;
 
@@ -144,9 +145,8 @@ impl Recommender for Ease {
             run.observer.progress("inverting", done, total);
         });
         if !is_inverted {
-            return Err(FitError::Diverged {
-                epoch: 0,
-                batch: 0,
+            return Err(FitError::NotFinite {
+                epoch: None,
                 cause: "items are so alike that their products cannot be inverted; raise `regularisation`".to_owned(),
             });
         }
@@ -170,7 +170,8 @@ impl Recommender for Ease {
 }
 
 impl Model for Ease {
-    fn score(&self, _: Option<u32>, history: &[u32], scores: &mut [f64]) {
+    fn score(&self, _: Option<u32>, history: History<'_>, scores: &mut [f64]) {
+        let history = history.items();
         if history.is_empty() {
             self.counts.write_shares(scores);
             return;
@@ -253,7 +254,7 @@ mod tests {
             }
         }
         let mut scores = [0.0; 6];
-        model.score(None, &[2, 0, 9, 2], &mut scores);
+        model.score(None, History::of(&[2, 0, 9, 2]), &mut scores);
         for (j, score) in scores.iter().enumerate() {
             let expected = if j < 5 {
                 weight(0, j) + weight(2, j)

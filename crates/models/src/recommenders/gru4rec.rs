@@ -1,9 +1,11 @@
 //! A recurrent network over the events of a user: its state predicts what comes next.
 //!
 //! ```text
-//! x = dropout(E[item])    h_t = GRU(x_t, h_(t-1)), layer by layer, dropout between
+//! x = dropout(E[item] + side)    h_t = GRU(x_t, h_(t-1)), layer by layer, dropout between
 //! score(i) = h E[i] + b_i
 //! ```
+//!
+//! `side` is what `inputs` add, nothing by default: see `sequence/side.rs`.
 //!
 //! # Paper
 //! Hidasi, Karatzoglou, Baltrunas, Tikk, "Session-based recommendations with recurrent neural
@@ -14,10 +16,10 @@
 //! Windows start from a state of zeros and are trained in batches of whole windows, instead of
 //! sessions side by side whose states are carried on. The loss is the full softmax by default;
 //! BPR-max is not offered. Negatives are those of each sample, not the other targets of a batch.
-//! Items and outputs share one table. `AdamW` instead of Adagrad.
+//! Items and outputs share one table unless `tied: false`. `AdamW` instead of Adagrad.
 //!
 //! # Needs
-//! Sequences, target items, weights.
+//! Sequences, target items, weights; with `inputs`, types of events, instants, items.
 //!
 //! # Cost
 //! As `sasrec`, with layers x dimensions^2 x 36 operations per position besides the loss. Positions
@@ -31,9 +33,12 @@ use crate::data::TrainingData;
 use crate::recommender::{Capability, FitError, LoadError, Parameter, Recommender};
 use crate::run::Run;
 use crate::sequence::{
-    Batch, Network, Objective, ObjectiveKind, Output, SequenceModel, Span, Training, shape, train,
-    training,
+    Batch, INPUTS, Inputs, Network, Objective, ObjectiveKind, Output, SequenceModel, Side,
+    SideShape, Span, Training, shape, train, training,
 };
+
+/// Name of the table of outputs, where it is not that of inputs.
+const OUTPUT: &str = "output";
 
 /// The fitted model.
 pub(super) struct Gru4Rec(SequenceModel<Recurrent>);
@@ -50,6 +55,8 @@ pub(super) struct Parameters {
     loss: ObjectiveKind,
     negatives: u32,
     temperature: f64,
+    tied: bool,
+    inputs: Inputs,
     #[serde(flatten)]
     training: Training,
 }
@@ -63,14 +70,16 @@ impl Default for Parameters {
             stride: 50,
             dropout: 0.3,
             loss: ObjectiveKind::Softmax,
-            negatives: 1,
-            temperature: 0.75,
+            negatives: training::N_NEGATIVES,
+            temperature: training::DEFAULT_TEMPERATURE,
+            tied: true,
+            inputs: Inputs::default(),
             training: Training::default(),
         }
     }
 }
 
-const OWN: [Parameter; 8] = [
+const OWN: &[Parameter] = &[
     training::DIMENSIONS,
     Parameter {
         name: "layers",
@@ -87,6 +96,8 @@ const OWN: [Parameter; 8] = [
     training::LOSS,
     training::NEGATIVES,
     training::TEMPERATURE,
+    training::TIED,
+    INPUTS,
 ];
 
 /// Everything that the network's parameters depend on.
@@ -97,6 +108,8 @@ struct Shape {
     dimensions: usize,
     layers: usize,
     dropout: f64,
+    /// Whether outputs share the table of inputs.
+    tied: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -115,18 +128,31 @@ struct Recurrent {
     shape: Shape,
     objective: Objective,
     items: ParameterId,
+    /// The table of inputs, or one of its own.
+    outputs: ParameterId,
     bias: ParameterId,
     layers: Vec<Layer>,
+    side: Side,
 }
 
 impl Recurrent {
-    fn new(shape: Shape, objective: Objective, seed: Seed) -> (Self, Weights<f32>) {
+    fn new(
+        shape: Shape,
+        side: SideShape,
+        objective: Objective,
+        seed: Seed,
+    ) -> (Self, Weights<f32>) {
         let mut weights = Weights::new(seed);
         let columns = shape.dimensions;
         let bound = libm::sqrt(1.0 / columns as f64);
         let uniform = Init::Uniform { bound };
         let table = Init::TruncatedNormal { std: 0.05 };
         let items = weights.insert("item", [shape.n_items, columns], table);
+        let outputs = if shape.tied {
+            items
+        } else {
+            weights.insert(OUTPUT, [shape.n_items, columns], table)
+        };
         let bias = weights.insert("item_bias", [1, shape.n_items], Init::Zeros);
         let layers = (0..shape.layers)
             .map(|layer| {
@@ -152,12 +178,15 @@ impl Recurrent {
                 }
             })
             .collect();
+        let side = Side::new(side, &mut weights, columns, table);
         let network = Self {
             shape,
             objective,
             items,
+            outputs,
             bias,
             layers,
+            side,
         };
         (network, weights)
     }
@@ -174,7 +203,7 @@ impl Network for Recurrent {
 
     fn output(&self) -> Output {
         Output {
-            table: self.items,
+            table: self.outputs,
             bias: Some(self.bias),
         }
     }
@@ -186,6 +215,7 @@ impl Network for Recurrent {
     fn hidden<F: Real>(&self, tape: &mut Tape<'_, F>, batch: &Batch) -> Value {
         let dropout = self.shape.dropout;
         let mut x = tape.embedding(self.items, &batch.items);
+        x = self.side.add(tape, x, batch, F::ONE);
         x = tape.dropout_add(x, None, dropout, "embedding");
         for layer in &self.layers {
             x = tape.gru(
@@ -203,6 +233,7 @@ impl Network for Recurrent {
     }
 
     fn save(&self, tensors: &mut Tensors) -> Result<(), TensorError> {
+        self.side.save(tensors)?;
         let shape = &self.shape;
         let numbers = [
             shape.n_items,
@@ -222,19 +253,21 @@ impl Network for Recurrent {
             dimensions,
             layers,
             dropout: 0.0,
+            tied: !tensors.contains(OUTPUT),
         };
-        Ok(Self::new(shape, Objective::softmax(n_items), Seed::root(0)))
+        let side = SideShape::load(tensors, n_items)?;
+        let objective = Objective::softmax(n_items);
+        Ok(Self::new(shape, side, objective, Seed::root(0)))
     }
 }
 
 impl Recommender for Gru4Rec {
     const NAME: &'static str = "gru4rec";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "A recurrent network over the events of a user (GRU4Rec).";
     const PAPER: &'static str = "Hidasi et al., ICLR 2016; Hidasi and Karatzoglou, CIKM 2018";
-    const CAPABILITIES: &'static [Capability] = &[Capability::Losses];
-    const PARAMETERS: &'static [Parameter] =
-        &training::join::<8, 11, 19>(OWN, training::PARAMETERS);
+    const CAPABILITIES: &'static [Capability] = &[Capability::Gradients, Capability::Losses];
+    const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
     type Parameters = Parameters;
 
     fn check(parameters: &Parameters) -> Result<(), String> {
@@ -242,9 +275,13 @@ impl Recommender for Gru4Rec {
         training::at_least_one("dimensions", p.dimensions)?;
         training::at_least_one("layers", p.layers)?;
         training::span(p.length, p.stride)?;
-        training::sampling(p.negatives, p.temperature)?;
+        training::sampling(p.loss, p.negatives, p.temperature)?;
         training::share("dropout", p.dropout)?;
         p.training.check()
+    }
+
+    fn reads_items(parameters: &Parameters) -> bool {
+        parameters.inputs.attributes
     }
 
     fn fit(
@@ -262,9 +299,11 @@ impl Recommender for Gru4Rec {
             dimensions: p.dimensions as usize,
             layers: p.layers as usize,
             dropout: p.dropout,
+            tied: p.tied,
         };
         let objective = Objective::new(p.loss, p.negatives, p.temperature, data);
-        let (network, weights) = Recurrent::new(shape, objective, run.seed);
+        let side = SideShape::of(p.inputs, data, Self::NAME)?;
+        let (network, weights) = Recurrent::new(shape, side, objective, run.seed);
         Ok(Self(train(network, weights, &p.training, data, run)?))
     }
 
@@ -278,9 +317,11 @@ crate::sequence::delegate_model!(Gru4Rec);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequence::tests::{N_ITEMS, causal, linear_in_samples, reaches_every_parameter};
+    use crate::sequence::tests::{
+        ALL_INPUTS, N_ITEMS, causal, linear_in_samples, reaches_every_parameter, side,
+    };
 
-    fn network() -> (Recurrent, Weights<f32>) {
+    fn network(inputs: Inputs) -> (Recurrent, Weights<f32>) {
         let shape = Shape {
             n_items: N_ITEMS,
             span: Span {
@@ -290,25 +331,49 @@ mod tests {
             dimensions: 8,
             layers: 2,
             dropout: 0.3,
+            tied: true,
         };
-        Recurrent::new(shape, Objective::softmax(N_ITEMS), Seed::root(3))
+        let objective = Objective::softmax(N_ITEMS);
+        Recurrent::new(shape, side(inputs), objective, Seed::root(3))
+    }
+
+    #[test]
+    fn a_table_of_outputs_of_its_own_obeys_the_same_laws() {
+        let (network, _) = network();
+        let shape = Shape {
+            tied: false,
+            ..network.shape
+        };
+        let (network, weights) = Recurrent::new(shape, network.objective, Seed::root(4));
+        assert_ne!(network.items, network.outputs);
+        reaches_every_parameter(&network, &weights);
+        linear_in_samples(&network, &weights);
+        causal(&network, &weights);
     }
 
     #[test]
     fn every_parameter_receives_a_gradient() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
         reaches_every_parameter(&network, &weights);
     }
 
     #[test]
     fn the_gradient_of_a_batch_is_the_weighted_sum_of_those_of_samples() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
         linear_in_samples(&network, &weights);
     }
 
     #[test]
     fn one_pass_over_windows_equals_one_pass_per_sample() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
+        causal(&network, &weights);
+    }
+
+    #[test]
+    fn optional_inputs_obey_the_same_laws() {
+        let (network, weights) = network(ALL_INPUTS);
+        reaches_every_parameter(&network, &weights);
+        linear_in_samples(&network, &weights);
         causal(&network, &weights);
     }
 }

@@ -49,6 +49,7 @@ use crate::counts::Counts;
 use crate::data::TrainingData;
 use crate::dense::{Eigen, add_scaled, cholesky, dot, gram, kernels, rotate, solve, symmetric};
 use crate::factors::{initial, scores};
+use crate::history::History;
 use crate::recommender::{FitError, LoadError, Model, Parameter, Recommender};
 use crate::run::{Checkpoint, Epoch, Run};
 
@@ -444,9 +445,8 @@ impl Recommender for Ials {
             items = solve_side(&by_item, &users, &spectrum, settings);
             let loss = objective(&cells, &users, &items, &spectrum, settings);
             if !(loss.is_finite() && items.iter().all(|x| x.is_finite())) {
-                return Err(FitError::Diverged {
-                    epoch,
-                    batch: 0,
+                return Err(FitError::NotFinite {
+                    epoch: Some(epoch),
                     cause: "a system of equations has no finite solution; raise `regularisation` or look for enormous weights".to_owned(),
                 });
             }
@@ -456,7 +456,7 @@ impl Recommender for Ials {
                 let mut turned = items.clone();
                 let spectrum = diagonalise(&mut turned, d);
                 let model = Self::new(counts.clone(), turned, spectrum, settings);
-                run.observer.validate(&model)
+                run.observer.validate(&model)?
             } else {
                 None
             };
@@ -528,8 +528,8 @@ fn restored(checkpoint: &Checkpoint, wanted: [usize; 2]) -> Result<Vec<f64>, Fit
 }
 
 impl Model for Ials {
-    fn score(&self, _: Option<u32>, history: &[u32], out: &mut [f64]) {
-        match self.fold_in(history) {
+    fn score(&self, _: Option<u32>, history: History<'_>, out: &mut [f64]) {
+        match self.fold_in(history.items()) {
             Some(x) => scores(&x, &self.rounded, None, out),
             None => self.counts.write_shares(out),
         }

@@ -6,7 +6,8 @@
 //! `shrink` it is computed as `((1 / sqrt n_i) c_ij) (1 / sqrt n_j)`.
 //! `score(i)` is the sum of `similarity(i, h)` over the distinct items h of the history that are among the
 //! `neighbours` nearest of candidate i; of equally near items the one with the smaller number is
-//! nearer. An empty history is served by popularity.
+//! nearer. A history without any item of the vocabulary, an empty one among them, tells nothing and
+//! is served by popularity.
 //!
 //! # Paper
 //! Sarwar, Karypis, Konstan, Riedl, "Item-based collaborative filtering recommendation
@@ -33,6 +34,7 @@ use tensors::{Csr, TensorError, Tensors};
 use crate::cells::{Accumulator, cells};
 use crate::counts::Counts;
 use crate::data::TrainingData;
+use crate::history::History;
 use crate::recommender::{Capability, FitError, LoadError, Model, Parameter, Recommender};
 use crate::run::Run;
 
@@ -119,7 +121,7 @@ fn nearest(cells: &Csr<f64>, k: usize, shrink: f64) -> Result<Csr<f64>, FitError
 
 impl Recommender for ItemKnn {
     const NAME: &'static str = "itemknn";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "Items that the same users chose, by cosine.";
     const PAPER: &'static str = "Sarwar et al., WWW 2001; Deshpande and Karypis, TOIS 2004";
     const CAPABILITIES: &'static [Capability] = &[];
@@ -173,20 +175,19 @@ impl Recommender for ItemKnn {
 }
 
 impl Model for ItemKnn {
-    fn score(&self, _: Option<u32>, history: &[u32], scores: &mut [f64]) {
-        if history.is_empty() {
+    fn score(&self, _: Option<u32>, history: History<'_>, scores: &mut [f64]) {
+        let n = self.admirers.n_rows();
+        let known = history.items().iter().filter(|item| (**item as usize) < n);
+        let mut distinct: Vec<u32> = known.copied().collect();
+        if distinct.is_empty() {
             self.counts.write_shares(scores);
             return;
         }
         scores.fill(0.0);
-        let mut distinct = history.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
         // Ascending numbers fix the order of each sum.
         for item in distinct {
-            if item as usize >= self.admirers.n_rows() {
-                break;
-            }
             let (candidates, similarities) = self.admirers.row(item as usize);
             for (&candidate, similarity) in candidates.iter().zip(similarities) {
                 if let Some(score) = scores.get_mut(candidate as usize) {
@@ -211,7 +212,7 @@ mod tests {
 
     use super::*;
     use crate::conformance::log;
-    use crate::data::{Samples, Sequences};
+    use crate::{Samples, Sequences};
 
     fn fit(logs: &[(&[u32], &[f64])], n: usize, neighbours: u32) -> ItemKnn {
         let (samples, sequences) = log(logs);
@@ -229,7 +230,7 @@ mod tests {
 
     fn scores(model: &ItemKnn, history: &[u32], n: usize) -> Vec<f64> {
         let mut scores = vec![0.0; n];
-        model.score(None, history, &mut scores);
+        model.score(None, History::of(history), &mut scores);
         scores
     }
 
@@ -257,6 +258,18 @@ mod tests {
         // Items count once, however often the history holds them; item 9 is not known.
         let expected = [s01, s01, s02 + s12, s02, 0.0];
         assert_close(&scores(&model, &[1, 0, 9, 1], 5), &expected);
+    }
+
+    #[test]
+    fn a_history_of_unknown_items_is_served_by_popularity() {
+        let model = fit(&LOGS, 4, 0);
+        let popular = scores(&model, &[], 6);
+        assert!(popular[0] > popular[1] && popular[1] > popular[2]);
+        assert_eq!(scores(&model, &[4], 6), popular);
+        assert_eq!(scores(&model, &[9, 5, 9], 6), popular);
+        // One known item is enough to be asked.
+        assert_eq!(scores(&model, &[9, 0], 6), scores(&model, &[0], 6));
+        assert_ne!(scores(&model, &[0], 6), popular);
     }
 
     #[test]

@@ -20,23 +20,19 @@
 //! Fit: one sort of the samples, in parallel by last item. Score: one pass over the catalogue.
 //! Memory: one number per item and per distinct transition.
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tensors::{Csr, TensorError, Tensors};
 
-use crate::counts::Counts;
+use crate::counts::{Counts, Transitions};
 use crate::data::TrainingData;
+use crate::history::History;
 use crate::recommender::{Capability, FitError, LoadError, Losses, Model, Parameter, Recommender};
 use crate::run::Run;
-
-const TRANSITIONS: &str = "transitions";
 
 /// The fitted model.
 pub(super) struct Markov {
     counts: Counts,
-    transitions: Csr<f64>,
-    /// `M_a + 1` for each item `a`.
-    denominators: Vec<f64>,
+    transitions: Transitions,
 }
 
 /// It has none.
@@ -45,58 +41,11 @@ pub(super) struct Markov {
 pub(super) struct Parameters {}
 
 impl Markov {
-    fn new(counts: Counts, transitions: Csr<f64>) -> Self {
-        let denominators = (0..transitions.n_rows())
-            .map(|from| transitions.row(from).1.iter().sum::<f64>() + 1.0)
-            .collect();
-        Self {
-            counts,
-            transitions,
-            denominators,
-        }
+    /// The last item of a history, if it is in the vocabulary.
+    fn last(&self, history: &[u32]) -> Option<u32> {
+        let last = *history.last()?;
+        ((last as usize) < self.transitions.counts().n_rows()).then_some(last)
     }
-
-    /// Number of the last item, if it is in the vocabulary.
-    fn last(&self, history: &[u32]) -> Option<usize> {
-        let last = *history.last()? as usize;
-        (last < self.denominators.len()).then_some(last)
-    }
-}
-
-/// Sums weights by (last item of the history, target), in the order of the samples.
-fn count(data: &TrainingData<'_>) -> Result<Csr<f64>, FitError> {
-    let n = data.n_vocabulary();
-    // A counting sort by last item keeps the order of the samples within a row.
-    let mut starts = vec![0_usize; n + 1];
-    for sample in 0..data.n_samples() {
-        if let Some(&from) = data.history(sample).last() {
-            starts[from as usize + 1] += 1;
-        }
-    }
-    for from in 0..n {
-        starts[from + 1] += starts[from];
-    }
-    let mut next = starts.clone();
-    let mut pairs = vec![(0_u32, 0.0_f64); starts[n]];
-    for sample in 0..data.n_samples() {
-        if let Some(&from) = data.history(sample).last() {
-            let at = &mut next[from as usize];
-            pairs[*at] = (data.item(sample), data.weight(sample));
-            *at += 1;
-        }
-    }
-    let rows: Vec<Vec<(u32, f64)>> = (0..n)
-        .into_par_iter()
-        .map(|from| {
-            let mut row = pairs[starts[from]..starts[from + 1]].to_vec();
-            row.sort_by_key(|(to, _)| *to);
-            row.chunk_by(|a, b| a.0 == b.0)
-                .map(|chunk| (chunk[0].0, chunk.iter().map(|(_, weight)| weight).sum()))
-                .filter(|(_, weight)| *weight > 0.0)
-                .collect()
-        })
-        .collect();
-    Ok(Csr::from_rows(n, rows)?)
 }
 
 impl Recommender for Markov {
@@ -113,28 +62,27 @@ impl Recommender for Markov {
     type Parameters = Parameters;
 
     fn fit(_: &Parameters, data: &TrainingData<'_>, _: &mut Run<'_>) -> Result<Self, FitError> {
-        Ok(Self::new(Counts::of(data), count(data)?))
+        Ok(Self {
+            counts: Counts::of(data),
+            transitions: Transitions::of(data)?,
+        })
     }
 
     fn load(tensors: &Tensors) -> Result<Self, LoadError> {
         let counts = Counts::load(tensors)?;
-        let transitions = tensors.csr_f64(TRANSITIONS)?;
-        let n = counts.counts().len();
-        if transitions.n_rows() != n || transitions.n_columns != n {
-            return Err(LoadError::Sizes {
-                left: "item_counts",
-                right: TRANSITIONS,
-            });
-        }
-        Ok(Self::new(counts, transitions))
+        let transitions = Transitions::load(tensors, counts.counts().len())?;
+        Ok(Self {
+            counts,
+            transitions,
+        })
     }
 }
 
 impl Model for Markov {
-    fn score(&self, _: Option<u32>, history: &[u32], scores: &mut [f64]) {
+    fn score(&self, _: Option<u32>, history: History<'_>, scores: &mut [f64]) {
         self.counts.write_shares(scores);
-        if let Some(last) = self.last(history) {
-            let (items, weights) = self.transitions.row(last);
+        if let Some(last) = self.last(history.items()) {
+            let (items, weights) = self.transitions.after(last);
             for (&item, weight) in items.iter().zip(weights) {
                 if let Some(score) = scores.get_mut(item as usize) {
                     *score += weight;
@@ -152,26 +100,25 @@ impl Model for Markov {
     }
 
     fn transitions(&self) -> Option<&Csr<f64>> {
-        Some(&self.transitions)
+        Some(self.transitions.counts())
     }
 
     fn save(&self) -> Result<Tensors, TensorError> {
         let mut tensors = Tensors::new();
         self.counts.save(&mut tensors)?;
-        tensors.insert_csr_f64(TRANSITIONS, &self.transitions)?;
+        self.transitions.save(&mut tensors)?;
         Ok(tensors)
     }
 }
 
 impl Losses for Markov {
-    fn loss(&self, history: &[u32], item: u32) -> f64 {
+    fn loss(&self, history: History<'_>, item: u32) -> f64 {
         let share = self.counts.share(item);
-        let Some(last) = self.last(history) else {
+        let Some(last) = self.last(history.items()) else {
             return -libm::log(share);
         };
-        let (items, weights) = self.transitions.row(last);
-        let count = items.binary_search(&item).map_or(0.0, |at| weights[at]);
-        -libm::log((count + share) / self.denominators[last])
+        let count = self.transitions.count(last, item);
+        -libm::log((count + share) / (self.transitions.total(last) + 1.0))
     }
 }
 
@@ -194,12 +141,12 @@ mod tests {
         let share = [4.0, 5.0, 2.0, 1.0].map(|n| n / 12.0);
         let after_0 = [0.0, 3.0, 0.0, 0.0];
         let mut scores = [0.0; 4];
-        model.score(None, &[2, 0], &mut scores);
+        model.score(None, History::of(&[2, 0]), &mut scores);
         for item in 0..4_u32 {
             let at = item as usize;
             let expected = after_0[at] + share[at];
             assert!((scores[at] - expected).abs() < 1e-15);
-            let loss = model.loss(&[2, 0], item);
+            let loss = model.loss(History::of(&[2, 0]), item);
             assert!((loss + libm::log(expected / 4.0)).abs() < 1e-15);
         }
         let transitions = model.transitions().unwrap();
@@ -215,6 +162,7 @@ mod tests {
         // Item 2 is known and was never followed; item 7 is not known.
         for history in [&[][..], &[2], &[7]] {
             let mut scores = [0.0; 3];
+            let history = History::of(history);
             model.score(None, history, &mut scores);
             for (score, count) in scores.iter().zip([2.0, 3.0, 1.0]) {
                 assert!((score - count / 6.0).abs() < 1e-15);

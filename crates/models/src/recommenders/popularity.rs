@@ -23,6 +23,7 @@ use tensors::{TensorError, Tensors};
 
 use crate::counts::Counts;
 use crate::data::TrainingData;
+use crate::history::History;
 use crate::recommender::{Capability, FitError, LoadError, Losses, Model, Parameter, Recommender};
 use crate::run::Run;
 
@@ -59,7 +60,7 @@ impl Recommender for Popularity {
 }
 
 impl Model for Popularity {
-    fn score(&self, _: Option<u32>, _: &[u32], scores: &mut [f64]) {
+    fn score(&self, _: Option<u32>, _: History<'_>, scores: &mut [f64]) {
         self.counts.write_shares(scores);
     }
 
@@ -79,7 +80,7 @@ impl Model for Popularity {
 }
 
 impl Losses for Popularity {
-    fn loss(&self, _: &[u32], item: u32) -> f64 {
+    fn loss(&self, _: History<'_>, item: u32) -> f64 {
         -libm::log(self.counts.share(item))
     }
 }
@@ -100,12 +101,12 @@ mod tests {
             Popularity::fit(&Parameters {}, &data, &mut Run::silent(Seed::root(1))).unwrap();
         assert_eq!(model.item_counts().unwrap(), [1.0, 2.5, 1.0, 0.0]);
         let mut scores = [0.0; 6];
-        model.score(None, &[3], &mut scores);
+        model.score(None, History::of(&[3]), &mut scores);
         // N + V = 4.5 + 4.
         let expected = [2.0, 3.5, 2.0, 1.0, 1.0, 1.0].map(|n| n / 8.5);
         for (item, (score, expected)) in (0_u32..).zip(scores.iter().zip(expected)) {
             assert!((score - expected).abs() < 1e-15);
-            assert!((model.loss(&[], item) + libm::log(expected)).abs() < 1e-15);
+            assert!((model.loss(History::of(&[]), item) + libm::log(expected)).abs() < 1e-15);
         }
     }
 }

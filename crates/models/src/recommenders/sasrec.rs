@@ -1,13 +1,15 @@
 //! Self-attention over the events of a user: each event predicts what comes after it.
 //!
 //! ```text
-//! x_0 = dropout(sqrt(d) E[item] + P[position])
+//! x_0 = dropout(sqrt(d) E[item] + P[position] + side)
 //! x' = x + dropout(attention(norm(x)))    x = x' + dropout(W_2 relu(W_1 norm(x') + b_1) + b_2)
 //! score(i) = norm(x_layers) E[i]
 //! ```
 //!
-//! Attention is causal; items and outputs share the table E. Positions count from the start of a
-//! window, so that a window of a sequence and the history of a request look alike.
+//! Attention is causal; items and outputs share the table E, or with `tied: false` each has its own:
+//! then `score(i) = norm(x_layers) O[i]`. Positions count from the start of a window, so that a
+//! window of a sequence and the history of a request look alike. `side` is what `inputs` add,
+//! nothing by default: see `sequence/side.rs`; attributes are scaled as items are.
 //!
 //! # Paper
 //! Kang and `McAuley`, "Self-attentive sequential recommendation", ICDM 2018. Losses: Petrov and
@@ -23,7 +25,7 @@
 //! one.
 //!
 //! # Needs
-//! Sequences, target items, weights.
+//! Sequences, target items, weights; with `inputs`, types of events, instants, items.
 //!
 //! # Cost
 //! Fit: per epoch, positions x (items x dimensions x 6 + layers x dimensions^2 x 72) floating-point
@@ -42,9 +44,12 @@ use crate::data::TrainingData;
 use crate::recommender::{Capability, FitError, LoadError, Parameter, Recommender};
 use crate::run::Run;
 use crate::sequence::{
-    Batch, Network, Objective, ObjectiveKind, Output, SequenceModel, Span, Training, Transformer,
-    TransformerSettings, shape, train, training,
+    Batch, INPUTS, Inputs, Network, Objective, ObjectiveKind, Output, SequenceModel, Side,
+    SideShape, Span, Training, Transformer, TransformerSettings, shape, train, training,
 };
+
+/// Name of the table of outputs, where it is not that of inputs.
+const OUTPUT: &str = "output";
 
 /// The fitted model.
 pub(super) struct Sasrec(SequenceModel<Causal>);
@@ -64,6 +69,8 @@ pub(super) struct Parameters {
     loss: ObjectiveKind,
     negatives: u32,
     temperature: f64,
+    tied: bool,
+    inputs: Inputs,
     #[serde(flatten)]
     training: Training,
 }
@@ -88,14 +95,16 @@ impl Default for Parameters {
             stride: 50,
             dropout: 0.5,
             loss: ObjectiveKind::Softmax,
-            negatives: 1,
-            temperature: 0.75,
+            negatives: training::N_NEGATIVES,
+            temperature: training::DEFAULT_TEMPERATURE,
+            tied: true,
+            inputs: Inputs::default(),
             training: Training::default(),
         }
     }
 }
 
-const OWN: [Parameter; 11] = [
+const OWN: &[Parameter] = &[
     training::DIMENSIONS,
     Parameter {
         name: "layers",
@@ -127,6 +136,8 @@ const OWN: [Parameter; 11] = [
     training::LOSS,
     training::NEGATIVES,
     training::TEMPERATURE,
+    training::TIED,
+    INPUTS,
 ];
 
 /// The network.
@@ -135,8 +146,11 @@ struct Causal {
     shape: Shape,
     objective: Objective,
     items: ParameterId,
+    /// The table of inputs, or one of its own.
+    outputs: ParameterId,
     positions: ParameterId,
     blocks: Transformer,
+    side: Side,
 }
 
 /// Everything that the network's parameters depend on.
@@ -150,14 +164,26 @@ struct Shape {
     inner: usize,
     post_norm: bool,
     dropout: f64,
+    /// Whether outputs share the table of inputs.
+    tied: bool,
 }
 
 impl Causal {
-    fn new(shape: Shape, objective: Objective, seed: Seed) -> (Self, Weights<f32>) {
+    fn new(
+        shape: Shape,
+        side: SideShape,
+        objective: Objective,
+        seed: Seed,
+    ) -> (Self, Weights<f32>) {
         let mut weights = Weights::new(seed);
         let columns = shape.dimensions;
         let table = Init::TruncatedNormal { std: 0.02 };
         let items = weights.insert("item", [shape.n_items, columns], table);
+        let outputs = if shape.tied {
+            items
+        } else {
+            weights.insert(OUTPUT, [shape.n_items, columns], table)
+        };
         let length = shape.span.length as usize;
         let positions = weights.insert("position", [length, columns], table);
         let settings = TransformerSettings {
@@ -175,12 +201,15 @@ impl Causal {
             dropout: shape.dropout,
         };
         let blocks = Transformer::new(&mut weights, settings);
+        let side = Side::new(side, &mut weights, columns, table);
         let network = Self {
             shape,
             objective,
             items,
+            outputs,
             positions,
             blocks,
+            side,
         };
         (network, weights)
     }
@@ -197,7 +226,7 @@ impl Network for Causal {
 
     fn output(&self) -> Output {
         Output {
-            table: self.items,
+            table: self.outputs,
             bias: None,
         }
     }
@@ -214,19 +243,26 @@ impl Network for Causal {
             let scale = libm::sqrt(self.shape.dimensions as f64);
             (F::of(scale), self.shape.dropout)
         };
-        let x = tape.embedding_with_positions(
+        // What is dropped is the sum, so dropout waits for all of it.
+        let within = if self.side.is_empty() { dropout } else { 0.0 };
+        let mut x = tape.embedding_with_positions(
             self.items,
             self.positions,
             &batch.items,
             &batch.positions,
             scale,
-            dropout,
+            within,
             "embedding",
         );
+        if !self.side.is_empty() {
+            x = self.side.add(tape, x, batch, scale);
+            x = tape.dropout_add(x, None, dropout, "embedding");
+        }
         self.blocks.forward(tape, x, batch)
     }
 
     fn save(&self, tensors: &mut Tensors) -> Result<(), TensorError> {
+        self.side.save(tensors)?;
         let shape = &self.shape;
         let numbers = [
             shape.n_items,
@@ -261,21 +297,23 @@ impl Network for Causal {
             inner,
             post_norm: post_norm == 1,
             dropout: 0.0,
+            tied: !tensors.contains(OUTPUT),
         };
         shape::heads(dimensions, heads)?;
-        Ok(Self::new(shape, Objective::softmax(n_items), Seed::root(0)))
+        let side = SideShape::load(tensors, n_items)?;
+        let objective = Objective::softmax(n_items);
+        Ok(Self::new(shape, side, objective, Seed::root(0)))
     }
 }
 
 impl Recommender for Sasrec {
     const NAME: &'static str = "sasrec";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str = "Self-attention over the events of a user (SASRec).";
     const PAPER: &'static str =
         "Kang and `McAuley`, ICDM 2018; losses of Petrov and Macdonald, 2023";
-    const CAPABILITIES: &'static [Capability] = &[Capability::Losses];
-    const PARAMETERS: &'static [Parameter] =
-        &training::join::<11, 11, 22>(OWN, training::PARAMETERS);
+    const CAPABILITIES: &'static [Capability] = &[Capability::Gradients, Capability::Losses];
+    const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
     type Parameters = Parameters;
 
     fn check(parameters: &Parameters) -> Result<(), String> {
@@ -285,9 +323,13 @@ impl Recommender for Sasrec {
         }
         training::heads(p.dimensions, p.heads)?;
         training::span(p.length, p.stride)?;
-        training::sampling(p.negatives, p.temperature)?;
+        training::sampling(p.loss, p.negatives, p.temperature)?;
         training::share("dropout", p.dropout)?;
         p.training.check()
+    }
+
+    fn reads_items(parameters: &Parameters) -> bool {
+        parameters.inputs.attributes
     }
 
     fn fit(
@@ -308,9 +350,11 @@ impl Recommender for Sasrec {
             inner: p.inner as usize,
             post_norm: p.norm == NormPlace::Post,
             dropout: p.dropout,
+            tied: p.tied,
         };
         let objective = Objective::new(p.loss, p.negatives, p.temperature, data);
-        let (network, weights) = Causal::new(shape, objective, run.seed);
+        let side = SideShape::of(p.inputs, data, Self::NAME)?;
+        let (network, weights) = Causal::new(shape, side, objective, run.seed);
         Ok(Self(train(network, weights, &p.training, data, run)?))
     }
 
@@ -324,9 +368,11 @@ crate::sequence::delegate_model!(Sasrec);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequence::tests::{N_ITEMS, causal, linear_in_samples, reaches_every_parameter};
+    use crate::sequence::tests::{
+        ALL_INPUTS, N_ITEMS, causal, linear_in_samples, reaches_every_parameter, side,
+    };
 
-    fn network() -> (Causal, Weights<f32>) {
+    fn network(inputs: Inputs) -> (Causal, Weights<f32>) {
         let shape = Shape {
             n_items: N_ITEMS,
             span: Span {
@@ -339,18 +385,35 @@ mod tests {
             inner: 12,
             post_norm: false,
             dropout: 0.3,
+            tied: true,
         };
-        Causal::new(shape, Objective::softmax(N_ITEMS), Seed::root(3))
+        let objective = Objective::softmax(N_ITEMS);
+        Causal::new(shape, side(inputs), objective, Seed::root(3))
     }
 
     #[test]
     fn norms_after_the_sums_obey_the_same_laws() {
-        let (network, _) = network();
+        let (network, _) = network(Inputs::default());
         let shape = Shape {
             post_norm: true,
             ..network.shape
         };
+        let side = SideShape::default();
+        let (network, weights) = Causal::new(shape, side, network.objective, Seed::root(4));
+        reaches_every_parameter(&network, &weights);
+        linear_in_samples(&network, &weights);
+        causal(&network, &weights);
+    }
+
+    #[test]
+    fn a_table_of_outputs_of_its_own_obeys_the_same_laws() {
+        let (network, _) = network();
+        let shape = Shape {
+            tied: false,
+            ..network.shape
+        };
         let (network, weights) = Causal::new(shape, network.objective, Seed::root(4));
+        assert_ne!(network.items, network.outputs);
         reaches_every_parameter(&network, &weights);
         linear_in_samples(&network, &weights);
         causal(&network, &weights);
@@ -358,19 +421,27 @@ mod tests {
 
     #[test]
     fn every_parameter_receives_a_gradient() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
         reaches_every_parameter(&network, &weights);
     }
 
     #[test]
     fn the_gradient_of_a_batch_is_the_weighted_sum_of_those_of_samples() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
         linear_in_samples(&network, &weights);
     }
 
     #[test]
     fn one_pass_over_windows_equals_one_pass_per_sample() {
-        let (network, weights) = network();
+        let (network, weights) = network(Inputs::default());
+        causal(&network, &weights);
+    }
+
+    #[test]
+    fn optional_inputs_obey_the_same_laws() {
+        let (network, weights) = network(ALL_INPUTS);
+        reaches_every_parameter(&network, &weights);
+        linear_in_samples(&network, &weights);
         causal(&network, &weights);
     }
 }

@@ -5,10 +5,12 @@
 //! of it is padding, and all batches have about as many loss terms. Weights change no batch.
 
 use seed::Seed;
+use tables::Event;
 use tensors::PADDING;
 
 use super::windows::{Window, Windows};
 use crate::data::TrainingData;
+use crate::history::History;
 
 /// Batches whose windows are sorted by length together.
 const GROUP: usize = 32;
@@ -35,6 +37,10 @@ pub(crate) struct Batch {
     pub(crate) items: Vec<u32>,
     /// Position in its window by row.
     pub(crate) positions: Vec<u32>,
+    /// What was done by row, where there is an event and it is known.
+    pub(crate) events: Vec<Option<Event>>,
+    /// Events before it in its basket by row; [`PADDING`] where there is no event.
+    pub(crate) places: Vec<u32>,
     /// Whether a row holds an item.
     pub(crate) valid: Vec<bool>,
     /// Whether a row holds an item that is hidden: its item is [`PADDING`] and it is valid. Empty
@@ -47,23 +53,43 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Sequences of items, without terms. Items from `n_items` up are padding.
-    pub(crate) fn of(sequences: &[&[u32]], n_items: usize) -> Self {
-        let length = sequences.iter().map(|items| items.len()).max().unwrap_or(0);
+    /// Events side by side, without terms. Items from `n_items` up are padding.
+    pub(crate) fn of(sequences: &[History<'_>], n_items: usize) -> Self {
+        let length = sequences.iter().map(|events| events.len());
+        let length = length.max().unwrap_or(0);
         let mut batch = Self {
             length: length.max(1),
             ..Self::default()
         };
-        for items in sequences {
+        for events in sequences {
             for (position, at) in (0_u32..).zip(0..batch.length) {
-                let item = items.get(at).copied();
+                let item = events.items().get(at).copied();
                 let item = item.filter(|item| (*item as usize) < n_items);
+                let place = item.map(|_| events.place(at));
                 batch.items.push(item.unwrap_or(PADDING));
+                batch.events.push(item.and_then(|_| events.event(at)));
+                batch.places.push(place.unwrap_or(PADDING));
                 batch.valid.push(item.is_some());
                 batch.positions.push(position);
             }
         }
         batch
+    }
+
+    /// Takes away what a row holds: nobody sees it.
+    pub(crate) fn hide(&mut self, row: usize) {
+        self.items[row] = PADDING;
+        self.events[row] = None;
+        self.places[row] = PADDING;
+        self.valid[row] = false;
+    }
+
+    /// Hides a row behind a mask: all see that there is something.
+    pub(crate) fn mask(&mut self, row: usize) {
+        self.hide(row);
+        self.valid[row] = true;
+        self.masked.resize(self.items.len(), false);
+        self.masked[row] = true;
     }
 
     /// Some windows and the terms of their samples.
@@ -76,11 +102,11 @@ impl Batch {
         windows: &Windows,
         chosen: &[&Window],
     ) -> Self {
-        let events: Vec<&[u32]> = chosen
+        let events: Vec<History<'_>> = chosen
             .iter()
             .map(|window| {
                 let history = data.events(window.sequence, window.end);
-                history.get(window.start as usize..).unwrap_or(&[])
+                history.skip(window.start as usize)
             })
             .collect();
         let mut batch = Self::of(&events, data.n_vocabulary());
@@ -162,6 +188,7 @@ mod tests {
                 length: 8,
                 stride: 8,
             },
+            |_| true,
         )
     }
 

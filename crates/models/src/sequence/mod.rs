@@ -2,10 +2,13 @@
 //! loop, the model that a trained network makes.
 
 mod batches;
+mod chain;
+mod gradients;
 mod model;
 mod network;
 mod objective;
 pub(crate) mod shape;
+mod side;
 mod state;
 mod trainer;
 pub(crate) mod training;
@@ -16,25 +19,34 @@ pub(crate) use batches::Batch;
 pub(crate) use model::SequenceModel;
 pub(crate) use network::{Network, Output};
 pub(crate) use objective::{Objective, ObjectiveKind};
+pub(crate) use side::{INPUTS, Inputs, Side, SideShape};
 pub(crate) use trainer::train;
 pub(crate) use training::Training;
 pub(crate) use transformer::{Transformer, TransformerSettings};
-pub(crate) use windows::{Span, Window, Windows};
+pub(crate) use windows::{Span, Term, Window, Windows};
 
 /// Makes a tuple struct around a [`SequenceModel`] a [`crate::Model`].
 macro_rules! delegate_model {
     ($model:ty) => {
         impl crate::recommender::Model for $model {
-            fn score(&self, user: Option<u32>, history: &[u32], scores: &mut [f64]) {
+            fn score(&self, user: Option<u32>, history: crate::History<'_>, scores: &mut [f64]) {
                 self.0.score(user, history, scores);
             }
 
-            fn score_block(&self, requests: &[(Option<u32>, &[u32])], scores: &mut [f64]) {
+            fn score_block(
+                &self,
+                requests: &[(Option<u32>, crate::History<'_>)],
+                scores: &mut [f64],
+            ) {
                 self.0.score_block(requests, scores);
             }
 
             fn losses(&self) -> Option<&dyn crate::recommender::Losses> {
                 self.0.losses()
+            }
+
+            fn gradients(&self) -> Option<&dyn crate::recommender::LossGradients> {
+                Some(&self.0)
             }
 
             fn steps(&self) -> Option<u64> {

@@ -8,6 +8,7 @@ use super::batches::Batch;
 use super::objective::Objective;
 use super::windows::{Span, Window, Windows};
 use crate::data::TrainingData;
+use crate::history::History;
 use crate::recommender::LoadError;
 use crate::{FitError, TensorError};
 
@@ -22,6 +23,10 @@ pub(crate) struct Output {
 
 /// One architecture with its shape and the places of its parameters.
 pub(crate) trait Network: Clone + Send + Sync + 'static {
+    /// Whether a row sees nothing that comes after it, so that one pass over a window answers all
+    /// its samples.
+    const IS_CAUSAL: bool = true;
+
     /// Which events it sees.
     fn span(&self) -> Span;
 
@@ -54,7 +59,7 @@ pub(crate) trait Network: Clone + Send + Sync + 'static {
         clippy::cast_possible_truncation,
         reason = "a batch has far fewer rows than 2^32"
     )]
-    fn request_batch(&self, histories: &[&[u32]]) -> (Batch, Vec<u32>) {
+    fn request_batch(&self, histories: &[History<'_>]) -> (Batch, Vec<u32>) {
         let batch = Batch::of(histories, self.n_items());
         let rows = histories
             .iter()

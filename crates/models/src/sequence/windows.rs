@@ -6,6 +6,7 @@
 //! a history, hence a position. Samples without a history belong to no window.
 
 use crate::data::TrainingData;
+use crate::history::History;
 
 /// Length and stride of windows, in events. `1 <= stride <= length`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,10 +53,10 @@ impl Span {
     }
 
     /// What a sample with this history sees of it.
-    pub(crate) fn seen(self, history: &[u32]) -> &[u32] {
+    pub(crate) fn seen(self, history: History<'_>) -> History<'_> {
         let last = u32::try_from(history.len()).unwrap_or(u32::MAX);
         let start = last.checked_sub(1).map_or(0, |last| self.start(last));
-        history.get(start as usize..).unwrap_or(history)
+        history.skip(start as usize)
     }
 }
 
@@ -82,17 +83,22 @@ impl Window {
 }
 
 impl Windows {
-    /// Cuts the sequences of training data into windows.
+    /// Cuts the sequences of training data into windows, with the terms of the samples that are
+    /// kept.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "samples are numbered by 32 bits where they are read"
     )]
-    pub(crate) fn new(data: &TrainingData<'_>, span: Span) -> Self {
+    pub(crate) fn new(
+        data: &TrainingData<'_>,
+        span: Span,
+        is_kept: impl Fn(usize) -> bool,
+    ) -> Self {
         let mut windows = Self::default();
         for samples in data.by_sequence() {
             let first = windows.windows.len();
             // Samples come by the end of their history, so windows come by their start.
-            for sample in samples {
+            for sample in samples.filter(|&sample| is_kept(sample)) {
                 let end = data.history_end(sample);
                 let Some(event) = end.checked_sub(1) else {
                     continue;
@@ -167,7 +173,7 @@ mod tests {
             length: 3,
             stride: 3,
         };
-        let windows = Windows::new(&data, span);
+        let windows = Windows::new(&data, span, |_| true);
         let at: Vec<(u32, u32)> = windows
             .terms
             .iter()
@@ -180,7 +186,7 @@ mod tests {
             .map(|window| (window.start, window.end, windows.terms(window).len()))
             .collect();
         assert_eq!(shapes, [(0, 3, 3), (3, 4, 1)]);
-        assert_eq!(span.seen(&[0, 1, 2, 3]), [3]);
-        assert_eq!(span.seen(&[0, 1, 2]), [0, 1, 2]);
+        assert_eq!(span.seen(History::of(&[0, 1, 2, 3])).items(), [3]);
+        assert_eq!(span.seen(History::of(&[0, 1, 2])).items(), [0, 1, 2]);
     }
 }

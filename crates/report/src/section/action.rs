@@ -165,10 +165,19 @@ fn p_value(metric: Option<&Metric>) -> Cell {
 }
 
 fn table(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> ResultTable {
-    let columns = vec![
+    let is_counted = evidence
+        .metrics
+        .iter()
+        .any(|metric| metric.metric == view::REMOVED);
+    let mut columns = vec![
         Column::new("model", "model"),
         Column::new("arm", "dropped by"),
         Column::new("action", "action").for_files(),
+    ];
+    if is_counted {
+        columns.push(Column::new("n_removed", "samples dropped"));
+    }
+    columns.extend([
         Column::new("ndcg_10", "NDCG@10")
             .best(Best::Highest)
             .with_interval(),
@@ -178,7 +187,7 @@ fn table(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> ResultTable 
         Column::new("against_random_p", "p"),
         Column::new("against_oracle", "against the planted dropped").with_interval(),
         Column::new("against_oracle_p", "p"),
-    ];
+    ]);
     let mut rows = Vec::new();
     for (model, arms) in by_model {
         if let Some(base) = view::base(evidence, model) {
@@ -186,8 +195,9 @@ fn table(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> ResultTable 
                 Cell::Code((*model).to_owned()),
                 Cell::Text("nothing dropped".to_owned()),
                 Cell::Empty,
-                view::cell(base),
             ];
+            cells.extend(is_counted.then_some(Cell::Count(0)));
+            cells.push(view::cell(base));
             cells.resize(columns.len(), Cell::Empty);
             rows.push(Row::new(cells).group(*model).reference(true));
         }
@@ -195,10 +205,12 @@ fn table(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> ResultTable 
             let of = |name: &str| view::of_arm(evidence, arm.change, name);
             let figure = |name: &str| of(name).map_or(Cell::Empty, view::cell);
             let action = words(arm).map_or(Cell::Empty, |text| Cell::Note(text.to_owned()));
-            let cells = vec![
-                Cell::Code((*model).to_owned()),
-                name(arm),
-                action,
+            let mut cells = vec![Cell::Code((*model).to_owned()), name(arm), action];
+            if is_counted {
+                let removed = view::removed_by(evidence, arm.change);
+                cells.push(removed.map_or(Cell::Empty, view::cell));
+            }
+            cells.extend([
                 figure(view::RANKING),
                 figure(view::CHANGE),
                 p_value(of(view::CHANGE)),
@@ -206,7 +218,7 @@ fn table(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> ResultTable 
                 p_value(of("ndcg@10_vs_random")),
                 figure("ndcg@10_vs_oracle"),
                 p_value(of("ndcg@10_vs_oracle")),
-            ];
+            ]);
             rows.push(
                 Row::new(cells)
                     .group(*model)
@@ -218,7 +230,11 @@ fn table(evidence: &Evidence, by_model: &[(&str, Vec<Arm<'_>>)]) -> ResultTable 
         name: "action".to_owned(),
         is_grouped: true,
         title: "NDCG@10 after acting, and its paired differences".to_owned(),
-        note: "p: two-sided, after Holm correction over the arms.".to_owned(),
+        note:
+            "p: two-sided, after Holm correction over the arms. A share is one of all samples; a \
+               method that cannot score as many drops fewer than the random arm, and a caution \
+               says so."
+                .to_owned(),
         columns,
         rows,
     }

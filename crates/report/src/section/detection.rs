@@ -1,4 +1,4 @@
-//! Which method found the planted noise.
+//! Which method found the planted noise, and what the simulator knows of its own.
 
 use std::collections::BTreeMap;
 
@@ -41,6 +41,9 @@ pub(super) fn section(evidence: &Evidence) -> Section {
         if let Some(table) = compared(evidence, &detectors) {
             show(&mut body, &mut tables, table);
         }
+    }
+    if let Some(table) = simulated(evidence) {
+        show(&mut body, &mut tables, table);
     }
     Section {
         id: "detection",
@@ -178,6 +181,7 @@ fn by_kind(evidence: &Evidence, detectors: &[Detector<'_>]) -> Option<ResultTabl
             metric.family == "detection"
                 && metric.metric == view::DETECTION
                 && metric.segment != ALL
+                && !metric.segment.starts_with(view::TRUTH)
         })
         .collect();
     let kinds = view::distinct(rows.iter().map(|row| row.segment.as_str()));
@@ -206,6 +210,60 @@ fn by_kind(evidence: &Evidence, detectors: &[Detector<'_>]) -> Option<ResultTabl
         note: "Each kind against the genuine samples.".to_owned(),
         columns,
         rows: body.collect(),
+    })
+}
+
+/// Detection of bots and accidents of the simulator, where it was asked for.
+fn simulated(evidence: &Evidence) -> Option<ResultTable> {
+    const FIGURES: [&str; 3] = ["auroc", "average_precision", "precision@1x"];
+    let of_truth =
+        |metric: &&Metric| metric.family == "detection" && metric.segment.starts_with(view::TRUTH);
+    let rows: Vec<&Metric> = evidence.metrics.iter().filter(of_truth).collect();
+    let segments = view::distinct(rows.iter().map(|row| row.segment.as_str()));
+    let mut columns = vec![Column::new("kind", "kind"), Column::new("method", "method")];
+    columns.extend(FIGURES.iter().map(|name| {
+        let measure = measure("detection", name);
+        Column::new(*name, measure.title)
+            .best(measure.best)
+            .with_interval()
+    }));
+    let mut body = Vec::new();
+    let mut shares = Vec::new();
+    for segment in segments {
+        let kind = segment.strip_prefix(view::TRUTH).unwrap_or(segment);
+        let of_segment = || rows.iter().filter(|row| row.segment == segment);
+        if let Some(share) = of_segment().find(|row| row.metric == "truth_frac") {
+            let share = Shown::Percent.of(share.value);
+            shares.push(format!("{share} of the samples are of kind {kind}"));
+        }
+        for detector in view::detectors_of(evidence, segment) {
+            let mut row = vec![
+                Cell::Code(kind.to_owned()),
+                Cell::Code(detector.name.clone()),
+            ];
+            row.extend(FIGURES.iter().map(|name| {
+                of_segment()
+                    .find(|row| row.metric == *name && key(row) == key(detector.auroc))
+                    .map_or(Cell::Empty, |metric| view::cell(metric))
+            }));
+            let is_reference = detector.method() == RANDOM;
+            body.push(Row::new(row).group(kind).reference(is_reference));
+        }
+    }
+    if body.is_empty() {
+        return None;
+    }
+    Some(ResultTable {
+        name: "detection_simulated".to_owned(),
+        is_grouped: true,
+        title: "Detection of bots and accidents of the simulator".to_owned(),
+        note: format!(
+            "Nobody planted them: the simulator made these events and knows of them. Each kind against \
+             the genuine samples, planted ones set aside; {}.",
+            shares.join(", ")
+        ),
+        columns,
+        rows: body,
     })
 }
 

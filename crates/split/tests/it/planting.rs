@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tables::{
-    CleanEvent, INSERTED_FILE, Instant, Part, Planted, Request, Sample, SampleId, Score,
-    SequenceEvent, SubsetMember, VocabularyEntry,
+    CleanEvent, Event, INSERTED_FILE, Instant, Part, Planted, ProfileEntry, Request, Sample,
+    SampleId, Score, SequenceEvent, SubsetMember, VocabularyEntry,
 };
 
 use crate::fixture::{DAY, event, run, try_run};
@@ -59,15 +59,77 @@ fn label_noise_hits_exactly_its_share_with_items_never_touched() {
     }
     // Event stream, requests and features stay clean.
     let (clean, noisy) = (clean.bytes(), noisy.bytes());
-    for role in [
-        "sequences",
-        "requests",
-        "vocabulary",
-        "item_features",
-        "profile",
-    ] {
+    for role in ["sequences", "requests", "vocabulary", "item_features"] {
         assert_eq!(clean[role], noisy[role], "{role}");
     }
+}
+
+#[test]
+fn the_profile_tells_how_many_planted_targets_the_user_takes_up_later() {
+    let clean = run(log(600), "seed: 5\n").rows::<ProfileEntry>("profile");
+    let outcome = run(log(600), "seed: 5\nplant: { label_noise: 0.3 }\n");
+    let mut noisy = outcome.rows::<ProfileEntry>("profile");
+    let entry = noisy.pop().unwrap();
+    assert_eq!(clean, noisy, "nothing else changes");
+    assert_eq!(entry.name, "planted_later_frac");
+    let later: BTreeSet<(u32, u32)> = outcome
+        .rows::<SequenceEvent>("sequences")
+        .iter()
+        .filter(|row| row.part != Part::Training)
+        .map(|row| (row.sequence, row.item))
+        .collect();
+    let planted: BTreeSet<u64> = outcome
+        .rows::<Planted>("planted")
+        .iter()
+        .map(|row| row.sample_id)
+        .collect();
+    let samples = outcome.rows::<Sample>("samples");
+    let n_later = samples
+        .iter()
+        .filter(|row| planted.contains(&row.sample_id))
+        .filter(|row| later.contains(&(row.sequence, row.item)))
+        .count();
+    assert!(
+        n_later > 0,
+        "a log on which nothing is taken up tests nothing"
+    );
+    let wanted = n_later as f64 / planted.len() as f64;
+    assert!((entry.value - wanted).abs() < 1e-12, "{}", entry.value);
+}
+
+#[test]
+fn inserted_events_are_clicks_where_the_training_part_has_clicks() {
+    let inserted = |events: Vec<CleanEvent>| -> BTreeSet<(String, String)> {
+        let outcome = run(events, NOISE);
+        let kinds: BTreeMap<u64, String> = outcome
+            .rows::<Planted>("planted")
+            .into_iter()
+            .map(|row| (row.sample_id, row.kind))
+            .collect();
+        let of_samples = outcome.rows::<Sample>("samples");
+        let of_samples = of_samples.iter().map(|row| (row.sample_id, row.event));
+        let of_sequences = outcome.rows::<SequenceEvent>("sequences");
+        let of_sequences = of_sequences.iter().map(|row| (row.sample_id, row.event));
+        of_samples
+            .chain(of_sequences)
+            .filter_map(|(id, event)| Some((kinds.get(&id)?.clone(), event.to_string())))
+            .collect()
+    };
+    let all = |event: &str| -> BTreeSet<(String, String)> {
+        ["accident", "bot", "burst"]
+            .map(|kind| (format!("event_noise.{kind}"), event.to_owned()))
+            .into()
+    };
+    // One click among purchases, in the training part.
+    let mut events = log(600);
+    events[0].event = Event::Click;
+    assert_eq!(inserted(events), all("click"));
+    // Without clicks an inserted event is what its host is.
+    assert_eq!(inserted(log(600)), all("purchase"));
+    // A click after the cuts is none that could be known.
+    let mut events = log(600);
+    events[599].event = Event::Click;
+    assert_eq!(inserted(events), all("purchase"));
 }
 
 #[test]

@@ -11,4 +11,5 @@ mod rows;
 pub(crate) use dropout::{Dropout, Keep, PIECE};
 pub use product::{Matrix, multiply};
 pub use real::Real;
+pub use rows::exponentiate;
 pub(crate) use rows::*;

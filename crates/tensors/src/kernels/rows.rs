@@ -109,6 +109,32 @@ pub(crate) fn exponentials<F: Real>(x: &mut [F], top: F) -> F {
     halve(lanes)
 }
 
+/// Replaces x by e^(x - top), for `top` the largest; gives `top` and the sum, which is taken in
+/// double precision. Of nothing, the lowest number and 0.
+pub fn exponentiate<F: Real>(x: &mut [F]) -> (F, f64) {
+    vectorised(
+        #[inline(always)]
+        || {
+            let top = largest(x);
+            let mut lanes = [0.0_f64; LANES];
+            let (chunks, rest) = x.as_chunks_mut::<LANES>();
+            for chunk in chunks {
+                for x in chunk.iter_mut() {
+                    *x = (*x - top).exponential();
+                }
+                for (lane, x) in lanes.iter_mut().zip(chunk) {
+                    *lane += x.to_f64();
+                }
+            }
+            for (lane, x) in lanes.iter_mut().zip(rest) {
+                *x = (*x - top).exponential();
+                *lane += x.to_f64();
+            }
+            (top, halve(lanes))
+        },
+    )
+}
+
 /// `out[c, r] = x[r, c]`.
 pub(crate) fn transpose<F: Real>(x: &[F], columns: usize, out: &mut [F]) {
     const TILE: usize = 16;
@@ -296,4 +322,30 @@ pub(crate) fn split_rows<'a, F>(
             head
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponentials_and_their_sum_are_those_of_double_precision() {
+        for n in [0, 1, 31, 32, 33, 1000] {
+            let x: Vec<f32> = (0..n)
+                .map(|k| ((k * 37) % 101) as f32 * 0.3 - 12.0)
+                .collect();
+            let mut found = x.clone();
+            let (top, sum) = exponentiate(&mut found);
+            let largest = x.iter().copied().fold(f32::LOWEST, f32::max);
+            assert_eq!(top.to_bits(), largest.to_bits());
+            let exact = |x: f32| libm::exp(f64::from(x) - f64::from(largest));
+            let expected: f64 = x.iter().map(|&x| exact(x)).sum();
+            assert!((sum - expected).abs() <= 1e-6 * expected);
+            for (&x, &y) in x.iter().zip(&found) {
+                // Two units in the last place, and the rounding of the difference.
+                let bound = 3e-7 + 6e-8 * f64::from(largest - x);
+                assert!((f64::from(y) - exact(x)).abs() <= bound * exact(x));
+            }
+        }
+    }
 }

@@ -9,7 +9,7 @@ use crate::{ParameterId, Real};
 
 /// Into how many ranges of rows a table is cut when gradients are added to it: a row belongs to
 /// one range, so its sum has one order.
-const RANGES: usize = 16;
+pub(super) const RANGES: usize = 16;
 
 struct Embedding<F> {
     items: ParameterId,

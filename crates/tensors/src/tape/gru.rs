@@ -251,6 +251,7 @@ impl<F: Real> Operation<F> for Gru<F> {
         if let Some(capture) = &mut reverse.capture {
             let name = reverse.parameters.name(self.weight);
             capture.linear(name, &before, &to_hidden, rows);
+            capture.bias(reverse.parameters.name(self.bias), &to_hidden, rows);
         }
         for buffer in [gradient, to_hidden, before, self.kept] {
             reverse.workspace.give(buffer);

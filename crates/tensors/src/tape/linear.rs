@@ -246,6 +246,9 @@ impl<F: Real> Operation<F> for Linear<F> {
         if let Some(capture) = &mut reverse.capture {
             let name = reverse.parameters.name(self.weight);
             capture.linear(name, input, &gradient, rows);
+            if let Some(bias) = self.bias {
+                capture.bias(reverse.parameters.name(bias), &gradient, rows);
+            }
         }
         reverse.workspace.give(gradient);
         reverse.workspace.give(self.before);

@@ -19,6 +19,7 @@ mod norm;
 mod sampled_loss;
 mod shape;
 mod softmax_loss;
+mod sparse;
 
 pub use attention::{Attention, CrossAttention, Mask};
 pub use linear::Activation;

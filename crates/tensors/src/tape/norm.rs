@@ -92,6 +92,7 @@ impl<F: Real> Operation<F> for LayerNorm<F> {
                 }
             }
             capture.norm(reverse.parameters.name(self.gain), &normalised, &gradient);
+            capture.bias(reverse.parameters.name(self.bias), &gradient, rows);
         }
         let share = F::ONE / F::of(columns.max(1) as f64);
         let blocks = sum_blocks(rows);

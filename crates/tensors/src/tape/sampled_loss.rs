@@ -325,7 +325,12 @@ impl<'p, F: Real> Problem<'p, F> {
     }
 
     /// All chunks of all parts, in parallel unless somebody listens.
-    fn run(&self, parts: &mut [Part<'_, F>], capture: Option<&mut dyn Capture<F>>, name: &str) {
+    fn run(
+        &self,
+        parts: &mut [Part<'_, F>],
+        capture: Option<&mut dyn Capture<F>>,
+        [table, bias]: [Option<&str>; 2],
+    ) {
         let chunks = |n: usize| {
             (0..n)
                 .step_by(CHUNK)
@@ -351,7 +356,12 @@ impl<'p, F: Real> Problem<'p, F> {
                     ids[0] = self.targets[row as usize];
                     ids[1..].copy_from_slice(self.negatives(row as usize));
                     let gradient = &part.scores[(start + at) * width..][..width];
-                    capture.output_table(name, &[row], input, Some(&ids), gradient);
+                    if let Some(table) = table {
+                        capture.output_table(table, &[row], input, Some(&ids), gradient);
+                    }
+                    if let Some(bias) = bias {
+                        capture.output_bias(bias, &[row], Some(&ids), gradient);
+                    }
                 }
             }
         }
@@ -482,7 +492,8 @@ impl<F: Real> Tape<'_, F> {
             )
             .collect();
         let capture = self.context.listener();
-        problem.run(&mut all, capture, self.parameters.name(table));
+        let names = [Some(table), bias].map(|id| id.map(|id| self.parameters.name(id)));
+        problem.run(&mut all, capture, names);
         let (tables, biases): (Vec<_>, Vec<_>) = all
             .into_iter()
             .map(|part| (part.to_shared, part.bias_of_shared))

@@ -149,7 +149,7 @@ impl<F: Real> Problem<'_, F> {
         parts: &mut [Part<'_, F>],
         scratch: &Scratch<F>,
         capture: Option<&mut dyn Capture<F>>,
-        name: &str,
+        [table, bias]: [Option<&str>; 2],
     ) {
         let (columns, items) = (self.columns, self.items);
         let size = CHUNK * (columns + items);
@@ -170,7 +170,13 @@ impl<F: Real> Problem<'_, F> {
                     let (inputs, gradient) = buffer.split_at(CHUNK * columns);
                     let n = to - from;
                     let (inputs, gradient) = (&inputs[..n * columns], &gradient[..n * items]);
-                    capture.output_table(name, &part.rows[from..to], inputs, None, gradient);
+                    let rows = &part.rows[from..to];
+                    if let Some(table) = table {
+                        capture.output_table(table, rows, inputs, None, gradient);
+                    }
+                    if let Some(bias) = bias {
+                        capture.output_bias(bias, rows, None, gradient);
+                    }
                 });
             }
         }
@@ -247,7 +253,8 @@ impl<F: Real> Tape<'_, F> {
             })
             .collect();
         let capture = self.context.listener();
-        problem.run(&mut all, &scratch, capture, self.parameters.name(table));
+        let names = [Some(table), bias].map(|id| id.map(|id| self.parameters.name(id)));
+        problem.run(&mut all, &scratch, capture, names);
         let (tables, biases): (Vec<_>, Vec<_>) = all
             .into_iter()
             .map(|part| (part.to_table, part.to_bias))

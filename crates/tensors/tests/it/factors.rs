@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use seed::Seed;
 use tensors::{
-    Activation, Attention, AttentionShape, Capture, Context, Gradients, Init, Loss, Mask,
+    Activation, Attention, AttentionShape, Capture, Context, Csr, Gradients, Init, Loss, Mask,
     Negatives, PADDING, Parameters, Real, Tape,
 };
 
@@ -318,4 +318,51 @@ fn inference_has_the_losses_of_training_and_no_gradients() {
         );
         assert!(training.loss_value(a) > 0.0);
     }
+}
+
+/// Sums what a table received.
+struct Received(Vec<f64>);
+
+impl Capture<f64> for Received {
+    fn embedding(&mut self, name: &str, ids: &[u32], gradient: &[f64]) {
+        assert_eq!((name, ids.len()), ("items", 3));
+        for (&id, gradient) in ids.iter().zip(gradient.chunks_exact(COLUMNS)) {
+            if id != PADDING {
+                for (sum, g) in self.0[id as usize * COLUMNS..].iter_mut().zip(gradient) {
+                    *sum += g;
+                }
+            }
+        }
+    }
+}
+
+/// The gradient of the table of items under sums of its rows, of which some gradient is given.
+fn pass<'a>(
+    parameters: &'a Parameters<f64>,
+    context: Context<'a, f64>,
+    matrix: &Csr,
+    seed: &[f64],
+) -> Vec<f64> {
+    let table = parameters.id("items").unwrap();
+    let mut gradients = Gradients::new(parameters);
+    let mut tape = Tape::new(parameters, context);
+    let sums = tape.sparse_rows(table, matrix, &[0, PADDING, 1]);
+    tape.backward_from(&[], vec![(sums, seed.to_vec())], &mut gradients);
+    gradients.get(table).to_vec()
+}
+
+#[test]
+fn sums_of_rows_report_what_each_row_of_the_table_receives() {
+    let parameters = parameters();
+    let mut matrix = Csr::new(ITEMS);
+    matrix.push_row([(1, 1.0), (3, 0.5), (4, 0.5)]).unwrap();
+    matrix.push_row([(3, 2.0)]).unwrap();
+    let seed: Vec<f64> = (0_u32..).map(f64::from).take(3 * COLUMNS).collect();
+    let whole = pass(&parameters, Context::training(None, &[]), &matrix, &seed);
+    let mut received = Received(vec![0.0; ITEMS * COLUMNS]);
+    let context = Context::attribution(&mut received);
+    pass(&parameters, context, &matrix, &seed);
+    assert_eq!(received.0, whole);
+    let expected = 2.0 * seed[2 * COLUMNS] + 0.5 * seed[0];
+    assert!((whole[3 * COLUMNS] - expected).abs() < 1e-12);
 }

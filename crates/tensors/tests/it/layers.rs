@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use tensors::reference::{self, Oracle};
-use tensors::{Activation, PADDING, Parameters, Real, Tape};
+use tensors::{Activation, Csr, PADDING, Parameters, Real, Tape};
 
 use crate::check::{Ids, Output, Program, check, draws, parameters, size};
 
@@ -180,6 +180,71 @@ fn embeddings_are_the_composite() {
             positions: (index % 2 == 0).then_some(positions),
         };
         check(&program, &format!("embedding {index}"));
+    }
+}
+
+struct Sparse {
+    index: u64,
+    columns: usize,
+    matrix: Csr,
+    rows: Vec<u32>,
+}
+
+impl Program for Sparse {
+    fn parameters(&self) -> Parameters<f64> {
+        let shapes = [("table", [self.matrix.n_columns, self.columns])];
+        parameters(self.index, &shapes)
+    }
+    fn forward<F: Real>(&self, tape: &mut Tape<'_, F>, ids: &Ids) -> Output {
+        Output::Value(tape.sparse_rows(ids.get("table"), &self.matrix, &self.rows))
+    }
+    fn oracle(&self, oracle: &Oracle) -> candle_core::Result<Tensor> {
+        let n = self.matrix.n_columns;
+        let mut dense = vec![0.0; self.rows.len() * n];
+        for (dense, &row) in dense.chunks_mut(n).zip(&self.rows) {
+            if row != PADDING {
+                let (columns, values) = self.matrix.row(row as usize);
+                for (&column, &value) in columns.iter().zip(values) {
+                    dense[column as usize] = f64::from(value);
+                }
+            }
+        }
+        reference::matrix(&dense, self.rows.len(), n)?.matmul(oracle.get("table")?)
+    }
+}
+
+#[test]
+fn sums_of_rows_are_the_product_with_a_sparse_matrix() {
+    let mut draws = draws("sparse", 0);
+    for index in 0..8 {
+        let n = if index == 0 {
+            1
+        } else {
+            size(&mut draws, 1, 40)
+        };
+        let mut matrix = Csr::new(n);
+        let n_rows = size(&mut draws, 1, 30);
+        for _ in 0..n_rows {
+            // Some rows are empty.
+            let kept = (0..u32::try_from(n).unwrap()).filter(|_| draws.below(5) == 0);
+            let kept: Vec<(u32, f32)> = kept.map(|at| (at, 0.25)).collect();
+            let weighted = kept.into_iter().zip(1_u16..);
+            let pairs = weighted.map(|((at, x), k)| (at, x * f32::from(k)));
+            matrix.push_row(pairs).unwrap();
+        }
+        let rows = (0..size(&mut draws, 1, 300))
+            .map(|_| match draws.below(5) {
+                0 => PADDING,
+                _ => u32::try_from(draws.below(n_rows as u64)).unwrap(),
+            })
+            .collect();
+        let program = Sparse {
+            index,
+            columns: size(&mut draws, 1, 20),
+            matrix,
+            rows,
+        };
+        check(&program, &format!("sparse {index}"));
     }
 }
 

@@ -6,10 +6,13 @@
     reason = "a test that cannot go on fails; its numbers are small"
 )]
 
+mod across;
 mod check;
 mod dropout;
+mod dropped;
 mod factors;
 mod layers;
 mod losses;
 mod sequences;
 mod training;
+mod workspaces;

@@ -13,7 +13,8 @@ use tables::{Event, Reject};
 use super::{COLUMNS, OnlineRetail};
 use crate::collector::Collector;
 use crate::dataset::{DatasetError, Raw, Source, Summary, find};
-use crate::raw::{RawError, RawErrorKind};
+use crate::raw::{RawError, RawErrorKind, RawFile};
+use crate::records::{Record, Records};
 
 const GOOD: &str = "1003,S1,A THING,2,1/4/2011 9:30,1.25,7,France\r\n";
 
@@ -135,7 +136,7 @@ fn what_is_odd_but_possible_is_kept() {
         (rows.interactions[2].line, rows.interactions[3].line),
         (4, 6)
     );
-    // Identities are verbatim, titles the first in file order.
+    // Identities are verbatim, titles those of the earliest record with a customer.
     let items: Vec<_> = rows
         .items
         .iter()
@@ -150,6 +151,44 @@ fn what_is_odd_but_possible_is_kept() {
     );
     let users: Vec<_> = rows.users.iter().map(|row| row.user_id.as_str()).collect();
     assert_eq!(users, ["7", "8", "7.0"]);
+}
+
+#[test]
+fn a_title_is_settled_by_the_earliest_record_with_a_customer() {
+    let (_, rows) = read(&log(&[
+        // Notes of the warehouse are no titles while there is a customer.
+        "1003,S1,damaged,-2,1/4/2011 9:30,0,,France\r\n",
+        "1004,S1,A THING,2,1/6/2011 9:30,1.25,7,Spain\r\n",
+        // The file need not be in the order of time.
+        "1005,S1,ITS FIRST NAME,2,1/5/2011 9:30,1.25,7,France\r\n",
+        "1006,S1,OF THE SAME MINUTE,2,1/5/2011 9:30,1.25,8,Italy\r\n",
+        // Blank, then titled: later records do not speak.
+        "1007,S2,,2,1/4/2011 9:30,1.25,8,Italy\r\n",
+        "1008,S2,TOO LATE,2,1/5/2011 9:30,1.25,8,Italy\r\n",
+        // No customer at all.
+        "1009,S3,LATER,2,1/7/2011 9:30,1.25,,Italy\r\n",
+        "1010,S3,found,2,1/6/2011 9:30,1.25,,Italy\r\n",
+    ]))
+    .unwrap();
+    let titles: Vec<_> = rows
+        .items
+        .iter()
+        .map(|row| (row.item_id.as_str(), row.title.as_deref()))
+        .collect();
+    assert_eq!(
+        titles,
+        [
+            ("S1", Some("ITS FIRST NAME")),
+            ("S2", None),
+            ("S3", Some("found"))
+        ]
+    );
+    let countries: Vec<_> = rows
+        .users
+        .iter()
+        .map(|row| (row.user_id.as_str(), row.segment.as_deref()))
+        .collect();
+    assert_eq!(countries, [("7", Some("France")), ("8", Some("Italy"))]);
 }
 
 #[test]
@@ -219,6 +258,27 @@ fn the_real_log_gives_its_known_totals() {
     }
     let (summary, rows) = read_file(&path, json!({})).unwrap();
     assert_eq!(summary.n_records(), 541_909);
+    // Of the raw records, since the tables hold neither the countries of lines without customer
+    // nor blank descriptions.
+    let mut records = Records::new(RawFile::open(&path).unwrap(), COLUMNS.len());
+    let mut record = Record::default();
+    super::check_header(&mut records, &mut record).unwrap();
+    let mut countries = BTreeSet::new();
+    let (mut n_raw, mut n_blank) = (0, 0);
+    while records.next(&mut record, super::is_record).unwrap() {
+        n_raw += 1;
+        n_blank += u32::from(record.field(super::DESCRIPTION).is_empty());
+        countries.insert(record.field(super::COUNTRY).to_vec());
+    }
+    assert_eq!((n_raw, countries.len(), n_blank), (541_909, 38, 1454));
+    // Every item that a customer ever bought has a title.
+    let untitled = rows.items.iter().filter(|row| row.title.is_none());
+    let untitled: BTreeSet<&str> = untitled.map(|row| row.item_id.as_str()).collect();
+    assert!(
+        rows.interactions
+            .iter()
+            .all(|row| { row.user_id.is_none() || !untitled.contains(row.item_id.as_str()) })
+    );
     assert_eq!(
         rows.interactions.len() as u64 + summary.n_rejected(),
         541_909

@@ -7,7 +7,10 @@ use seed::Seed;
 use serde_json::{Value, json};
 use tables::{Event, shortlex};
 
-use super::people::DAY;
+use super::catalogue::{Catalogue, Language};
+use super::draws::Draws;
+use super::people::{DAY, N_TASTES, People};
+use super::shop::Shop;
 use super::{START, Simulator};
 use crate::collector::Collector;
 use crate::dataset::{Raw, Source, find};
@@ -357,6 +360,124 @@ fn chinese_shops_speak_chinese() {
     );
     // Language changes words, never events.
     assert!(rows.interactions == english.interactions);
+}
+
+#[test]
+fn tastes_drift_the_further_the_longer() {
+    let catalogue = Catalogue::new(400, 365 * DAY, Language::En, Seed::root(13));
+    let mut people = People::new(4_000, 0, 365 * DAY, &catalogue, Seed::root(13));
+    let mut draws = Draws::new(Seed::root(13));
+    // Those who are there from the start.
+    let users: Vec<u32> = (0..4_000)
+        .filter(|&user| people.persons[user as usize].joins == 0)
+        .collect();
+    let tastes = |people: &People| -> Vec<[u8; N_TASTES]> {
+        let tastes = |user: &u32| people.persons[*user as usize].tastes;
+        users.iter().map(tastes).collect()
+    };
+    let at_first = tastes(&people);
+    // Share of the first tastes that are still held, by days gone.
+    let mut kept_after = |days: i64| {
+        for &user in &users {
+            people.drift(user, days * DAY, &mut draws);
+        }
+        let (mut n, mut kept) = (0, 0);
+        for (before, now) in at_first.iter().zip(tastes(&people)) {
+            n += before.len();
+            kept += before.iter().filter(|leaf| now.contains(leaf)).count();
+        }
+        f64::from(u32::try_from(kept).unwrap()) / f64::from(u32::try_from(n).unwrap())
+    };
+    let kept = [0, 10, 40, 120, 360].map(&mut kept_after);
+    assert!((kept[0] - 1.0).abs() < 1e-12);
+    assert!(kept.windows(2).all(|pair| pair[1] < pair[0]), "{kept:?}");
+    // One taste in four gives way every 40 days or so: within ten days a twentieth.
+    assert!((0.90..0.97).contains(&kept[1]), "{kept:?}");
+    // After a year what is held is held by chance.
+    assert!(kept[4] < 0.3, "{kept:?}");
+}
+
+#[test]
+fn people_click_on_other_categories_after_months() {
+    let rows = simulate(
+        json!({ "n_events": 60_000, "n_users": 300, "days": 240, "bot_frac": 0, "accident_frac": 0 }),
+        14,
+    );
+    let category: BTreeMap<&str, &str> = rows
+        .items
+        .iter()
+        .map(|row| (row.item_id.as_str(), row.category.as_deref().unwrap()))
+        .collect();
+    // Clicks by user, 40 days, and category.
+    let mut counts: BTreeMap<(&str, i64), BTreeMap<&str, f64>> = BTreeMap::new();
+    for row in rows
+        .interactions
+        .iter()
+        .filter(|row| row.event == Event::Click)
+    {
+        let window = (row.occurred_at.unwrap().0 - START) / (40 * DAY);
+        let user = row.user_id.as_deref().unwrap();
+        let of_user = counts.entry((user, window)).or_default();
+        *of_user.entry(category[row.item_id.as_str()]).or_default() += 1.0;
+    }
+    let cosine = |a: &BTreeMap<&str, f64>, b: &BTreeMap<&str, f64>| {
+        let norm = |x: &BTreeMap<&str, f64>| x.values().map(|n| n * n).sum::<f64>().sqrt();
+        let product: f64 = a
+            .iter()
+            .map(|(leaf, n)| n * b.get(leaf).unwrap_or(&0.0))
+            .sum();
+        product / (norm(a) * norm(b))
+    };
+    let mean = |gap: i64| {
+        let pairs = counts.iter().filter_map(|((user, window), of_user)| {
+            let other = counts.get(&(user, window + gap))?;
+            Some(cosine(of_user, other))
+        });
+        let cosines: Vec<f64> = pairs.collect();
+        assert!(cosines.len() > 100);
+        cosines.iter().sum::<f64>() / cosines.len() as f64
+    };
+    let (near, far) = (mean(1), mean(4));
+    assert!(near > 1.25 * far, "{near} {far}");
+}
+
+#[test]
+fn what_is_clicked_on_is_shown_more_from_the_next_day_on() {
+    let catalogue = Catalogue::new(400, 100 * DAY, Language::En, Seed::root(15));
+    let mut shop = Shop::new(&catalogue);
+    // The least popular of those that are there from the start: its weight has no novelty.
+    let leaf = 0;
+    let item = *catalogue.leaves[leaf]
+        .iter()
+        .filter(|item| catalogue.product(**item).arrives == 0)
+        .min_by(|a, b| {
+            shop.weight(&catalogue, **a)
+                .total_cmp(&shop.weight(&catalogue, **b))
+        })
+        .unwrap();
+    let share = |shop: &Shop| {
+        let mut draws = Draws::new(Seed::root(16));
+        let shown = (0..20_000).filter(|_| shop.draw(&catalogue, leaf, &mut draws) == item);
+        shown.count() as f64 / 20_000.0
+    };
+    let before = share(&shop);
+    for _ in 0..999 {
+        shop.click(item);
+    }
+    // Popularity is brought up to date once a day.
+    shop.pass_time(&catalogue, DAY - 1);
+    assert!((share(&shop) - before).abs() < 1e-12);
+    let weight = |shop: &Shop| shop.weight(&catalogue, item);
+    let unclicked = weight(&Shop::new(&catalogue));
+    shop.pass_time(&catalogue, DAY);
+    let after = share(&shop);
+    // A thousand clicks and the one that everybody has: 1000^0.3 = 7.94 times the weight. The rich
+    // get richer, but not without bound.
+    assert!((weight(&shop) / unclicked - libm::pow(1000.0, 0.3)).abs() < 1e-9);
+    assert!(
+        after > 2.0 * before && after < 7.95 * before,
+        "{before} {after}"
+    );
 }
 
 proptest! {

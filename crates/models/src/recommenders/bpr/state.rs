@@ -100,20 +100,32 @@ impl State {
     }
 }
 
+/// A state with its validation figure.
+struct Held {
+    figure: f64,
+    /// Epochs that led to it.
+    epochs: u32,
+    state: State,
+}
+
 /// The state with the best validation figure so far.
 #[derive(Default)]
 pub(super) struct Best {
-    held: Option<(f64, State)>,
+    held: Option<Held>,
     /// Figures in a row that were no better.
     n_worse: u32,
 }
 
 impl Best {
     /// Takes a state if its figure is better than all before. Without figures nothing is held.
-    pub(super) fn offer(&mut self, figure: Option<f64>, state: &State) {
+    pub(super) fn offer(&mut self, figure: Option<f64>, epochs: u32, state: &State) {
         let Some(figure) = figure else { return };
-        if self.held.as_ref().is_none_or(|(best, _)| figure > *best) {
-            self.held = Some((figure, state.clone()));
+        if self.held.as_ref().is_none_or(|best| figure > best.figure) {
+            self.held = Some(Held {
+                figure,
+                epochs,
+                state: state.clone(),
+            });
             self.n_worse = 0;
         } else {
             self.n_worse += 1;
@@ -125,34 +137,38 @@ impl Best {
         patience > 0 && self.n_worse >= patience
     }
 
-    pub(super) fn into_state(self) -> Option<State> {
-        self.held.map(|(_, state)| state)
+    /// The state, and the epochs that led to it.
+    pub(super) fn into_state(self) -> Option<(u32, State)> {
+        self.held.map(|held| (held.epochs, held.state))
     }
 
     pub(super) fn save(&self, dimensions: usize, tensors: &mut Tensors) -> Result<(), TensorError> {
-        if let Some((figure, state)) = &self.held {
-            state.save(BEST, dimensions, tensors)?;
-            let numbers = vec![*figure, f64::from(self.n_worse)];
-            tensors.insert_f64("best", &[2], numbers)?;
+        if let Some(held) = &self.held {
+            held.state.save(BEST, dimensions, tensors)?;
+            tensors.insert_f64("best", &[1], vec![held.figure])?;
+            tensors.insert_u32("best.counts", &[2], vec![held.epochs, self.n_worse])?;
         }
         Ok(())
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a whole number from 0 up was written"
-    )]
     pub(super) fn restore(tensors: &Tensors, shape: [usize; 3]) -> Result<Self, FitError> {
         if !tensors.contains("best") {
             return Ok(Self::default());
         }
-        let &[figure, n_worse] = tensors.f64("best").map_err(unusable)? else {
-            return Err(unusable("`best` is not two numbers"));
+        let &[figure] = tensors.f64("best").map_err(unusable)? else {
+            return Err(unusable("`best` is not one number"));
         };
+        let &[epochs, n_worse] = tensors.u32("best.counts").map_err(unusable)? else {
+            return Err(unusable("`best.counts` is not two numbers"));
+        };
+        let state = State::restore(BEST, tensors, shape)?;
         Ok(Self {
-            held: Some((figure, State::restore(BEST, tensors, shape)?)),
-            n_worse: n_worse as u32,
+            held: Some(Held {
+                figure,
+                epochs,
+                state,
+            }),
+            n_worse,
         })
     }
 }

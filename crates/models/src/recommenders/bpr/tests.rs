@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::*;
 use crate::conformance::{in_pool, log, overfits};
-use crate::data::{Samples, Sequences};
 use crate::run::Observer;
+use crate::{Samples, Sequences};
 
 /// Users who choose items of their own half of the catalogue, many enough for several blocks.
 fn shop(n_users: u32, n_items: u32) -> (Samples, Sequences) {
@@ -56,9 +56,9 @@ impl Observer for Recorder {
         self.epochs.push(*epoch);
     }
 
-    fn validate(&mut self, _: &dyn Model) -> Option<f64> {
+    fn validate(&mut self, _: &dyn Model) -> Result<Option<f64>, FitError> {
         self.n_validations += 1;
-        self.figures.get(self.n_validations - 1).copied()
+        Ok(self.figures.get(self.n_validations - 1).copied())
     }
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), FitError> {
@@ -131,7 +131,7 @@ fn training_lowers_the_loss_and_tells_halves_apart() {
     // For a known user, and for a history of nobody known.
     for (user, history) in [(Some(2), vec![1]), (None, vec![3, 50, 77])] {
         let mut scores = vec![0.0; 200];
-        model.score(user, &history, &mut scores);
+        model.score(user, History::of(&history), &mut scores);
         let mean = |half: std::ops::Range<usize>| scores[half].iter().sum::<f64>() / 100.0;
         assert!(
             mean(0..100) > mean(100..200) + 0.5,
@@ -178,7 +178,9 @@ fn a_resumed_training_ends_with_the_same_bits() {
             start: Some(checkpoint),
             ..Recorder::default()
         };
-        assert_eq!(recorded(&parameters, &mut recorder).state, expected.state);
+        let resumed = recorded(&parameters, &mut recorder);
+        assert_eq!(resumed.state, expected.state);
+        assert_eq!(resumed.steps, expected.steps);
     }
 }
 
@@ -198,12 +200,91 @@ fn the_best_figure_decides_and_patience_ends() {
     assert_eq!(recorder.epochs.len(), 8);
     let four = recorded(&parameters(4), &mut Recorder::default());
     assert_eq!(stopped.state, four.state);
+    // 40 users with 8 samples each.
+    assert_eq!(stopped.steps, 4 * 320);
     // Nobody can tell: the last state is returned.
     let unanswered = recorded(&patient, &mut Recorder::default());
     assert_eq!(
         unanswered.state,
         recorded(&parameters(20), &mut Recorder::default()).state
     );
+}
+
+#[test]
+fn steps_are_taken_in_whole_passes_whatever_validation_says() {
+    let by_steps = |steps| Parameters {
+        steps,
+        validate_every: 1,
+        patience: 1,
+        ..parameters(20)
+    };
+    let four = recorded(&parameters(4), &mut Recorder::default());
+    for steps in [4 * 320, 3 * 320 + 1] {
+        // Figures that fall would end training after the second epoch and return the first.
+        let mut recorder = Recorder {
+            figures: vec![0.9, 0.8, 0.7, 0.6],
+            ..Recorder::default()
+        };
+        let found = recorded(&by_steps(steps), &mut recorder);
+        assert_eq!((found.steps, found.state), (four.steps, four.state.clone()));
+        assert_eq!(recorder.n_validations, 0);
+        assert_eq!(recorder.epochs.len(), 4);
+    }
+}
+
+/// Trains on a shop in which every fifth sample has another weight.
+fn weighted(weight: f64) -> (Bpr, Recorder) {
+    let (samples, sequences) = shop(60, 200);
+    let samples = samples.reweighted(|id| Some(if id % 5 == 2 { weight } else { 1.0 }));
+    let data = TrainingData::new(&samples, &sequences, 200).unwrap();
+    let mut recorder = Recorder::default();
+    let mut run = Run {
+        seed: Seed::root(1),
+        observer: &mut recorder,
+    };
+    let model = Bpr::fit(&parameters(5), &data, &mut run).unwrap();
+    (model, recorder)
+}
+
+#[test]
+fn a_sample_of_weight_zero_keeps_its_order_and_its_negative() {
+    let (none, told) = weighted(0.0);
+    assert_eq!(told.epochs[0].n_samples, 60 * 8 * 4 / 5);
+    assert_eq!(none.steps, 5 * 480);
+    // A weight that moves nothing by more than rounding draws what any weight draws.
+    let (tiny, _) = weighted(1e-30);
+    let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-20);
+    assert!(close(&none.state.users, &tiny.state.users));
+    assert!(close(&none.state.items, &tiny.state.items));
+    assert!(close(&none.state.biases, &tiny.state.biases));
+    let (all, _) = weighted(1.0);
+    assert_eq!(all.steps, none.steps);
+    assert!(!close(&all.state.items, &none.state.items));
+}
+
+#[test]
+fn what_a_user_chose_is_no_negative_even_if_its_weight_is_zero() {
+    // Both items are chosen: nothing is left to be drawn, so nothing is learned.
+    let (samples, sequences) = log(&[(&[0, 1], &[1.0, 0.0])]);
+    let data = TrainingData::new(&samples, &sequences, 2).unwrap();
+    let seed = Seed::root(6);
+    let model = Bpr::fit(&parameters(3), &data, &mut Run::silent(seed)).unwrap();
+    let untouched = State::initial(seed, [1, 2, 5], parameters(3).initial_deviation);
+    assert_eq!(model.state, untouched);
+}
+
+#[test]
+fn a_user_whose_samples_weigh_nothing_is_served_as_nobody_known() {
+    let (samples, sequences) = log(&[(&[0, 1], &[0.0; 2]), (&[2, 3], &[1.0; 2])]);
+    let data = TrainingData::new(&samples, &sequences, 6).unwrap();
+    let model = Bpr::fit(&parameters(3), &data, &mut Run::silent(Seed::root(6))).unwrap();
+    let asked = |user| {
+        let mut scores = [0.0; 6];
+        model.score(user, &[2], &mut scores);
+        scores.map(f64::to_bits)
+    };
+    assert_eq!(asked(Some(0)), asked(None));
+    assert_ne!(asked(Some(1)), asked(None));
 }
 
 #[test]
@@ -219,7 +300,7 @@ fn divergence_is_named() {
     };
     let message = error.to_string();
     assert!(
-        message.contains("epoch 0") && message.contains("learning_rate"),
+        message.contains("in epoch 0: ") && message.contains("learning_rate"),
         "{message}"
     );
 }

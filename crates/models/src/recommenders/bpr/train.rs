@@ -33,6 +33,9 @@ const LEAST_ITEMS: usize = 64;
 /// Draws before a user is given up who chose (nearly) everything in a block.
 const MOST_DRAWS: u64 = 16;
 
+/// No place.
+const NONE: u32 = u32::MAX;
+
 /// Passes over a history of nobody known.
 const FOLD_IN_PASSES: u64 = 30;
 
@@ -62,7 +65,7 @@ impl Rates {
     }
 }
 
-/// A sample of weight above 0.
+/// A sample. One of weight 0 keeps its place in every draw.
 struct Example {
     sample_id: u64,
     user: u32,
@@ -75,6 +78,9 @@ pub(super) struct Trainer {
     seed: Seed,
     rates: Rates,
     examples: Vec<Example>,
+    n_weighted: u64,
+    /// Whether each user has an example of weight above 0.
+    is_known: Vec<bool>,
     /// Ranges of examples by user block.
     by_block: Vec<Range<usize>>,
     /// Ranges of users by block.
@@ -154,6 +160,50 @@ impl Layout {
     }
 }
 
+/// The step of an example in one epoch, with all it needs but its negative: a meeting reads its
+/// visits one after the other.
+#[derive(Clone, Copy)]
+struct Visit {
+    /// Steps are taken in this order.
+    draw: u64,
+    sample_id: u64,
+    user: u32,
+    /// Place of the item.
+    positive: u32,
+    weight: f32,
+}
+
+/// A sum of logarithms of numbers from 1 to 2, of which few are taken.
+struct Logarithms {
+    product: f64,
+    sum: f64,
+}
+
+impl Logarithms {
+    /// A factor of at most 2 on top of this is far from what a number can hold.
+    const MOST: f64 = 1e200;
+
+    fn new() -> Self {
+        Self {
+            product: 1.0,
+            sum: 0.0,
+        }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, factor: f64) {
+        self.product *= factor;
+        if self.product > Self::MOST {
+            self.sum += libm::log(self.product);
+            self.product = 1.0;
+        }
+    }
+
+    fn sum(&self) -> f64 {
+        self.sum + libm::log(self.product)
+    }
+}
+
 /// One user block meeting one item block.
 struct Meeting<'a> {
     users: &'a mut [f32],
@@ -162,20 +212,44 @@ struct Meeting<'a> {
     /// First user and first place.
     first_user: usize,
     first_place: usize,
-    examples: &'a [(u64, u32)],
+    visits: &'a [Visit],
     loss: f64,
 }
 
-/// `sigma(-x)`, and `-ln sigma(x)`.
-fn surprise(x: f32) -> (f32, f64) {
+/// How far a pair is from being ranked.
+struct Surprise {
+    /// `sigma(-x)`.
+    share: f32,
+    /// `-ln sigma(x) = ln more + rest`; `more` is from 1 to 2.
+    more: f64,
+    rest: f64,
+}
+
+#[inline(always)]
+fn surprise(x: f32) -> Surprise {
     let x = f64::from(x);
     let small = libm::exp(-x.abs());
-    let (share, loss) = if x > 0.0 {
-        (small / (1.0 + small), libm::log1p(small))
+    let more = 1.0 + small;
+    let (share, rest) = if x > 0.0 {
+        (small / more, 0.0)
     } else {
-        (1.0 / (1.0 + small), libm::log1p(small) - x)
+        (1.0 / more, -x)
     };
-    (share as f32, loss)
+    Surprise {
+        share: share as f32,
+        more,
+        rest,
+    }
+}
+
+/// Whether an ascending list holds an item.
+#[inline(always)]
+fn holds(chosen: &[u32], item: u32) -> bool {
+    // Most lists are short, and a search in halves guesses wrong at every turn.
+    if chosen.len() <= 32 {
+        return chosen.contains(&item);
+    }
+    chosen.binary_search(&item).is_ok()
 }
 
 /// Two different rows, writable.
@@ -196,21 +270,21 @@ impl Trainer {
         let mut examples = Vec::with_capacity(data.n_samples());
         let mut chosen: Vec<u32> = Vec::with_capacity(data.n_samples());
         let mut ends = vec![0; n_users];
+        let mut is_known = vec![false; n_users];
         for samples in data.by_sequence() {
             let user = data.sequence(samples.start);
             let start = chosen.len();
             for sample in samples {
+                let item = data.item(sample);
                 let weight = data.weight(sample) as f32;
-                if weight > 0.0 {
-                    let item = data.item(sample);
-                    chosen.push(item);
-                    examples.push(Example {
-                        sample_id: data.sample_id(sample),
-                        user,
-                        item,
-                        weight,
-                    });
-                }
+                is_known[user as usize] |= weight > 0.0;
+                chosen.push(item);
+                examples.push(Example {
+                    sample_id: data.sample_id(sample),
+                    user,
+                    item,
+                    weight,
+                });
             }
             chosen[start..].sort_unstable();
             let mut kept = start;
@@ -243,6 +317,8 @@ impl Trainer {
         Self {
             seed: seed.child("bpr"),
             rates,
+            n_weighted: data.n_weighted(),
+            is_known,
             examples,
             by_block,
             user_blocks,
@@ -256,8 +332,14 @@ impl Trainer {
         self.ends.len()
     }
 
-    pub(super) fn n_samples(&self) -> u64 {
+    /// Steps of an epoch: samples, whatever their weight.
+    pub(super) fn n_steps(&self) -> u64 {
         self.examples.len() as u64
+    }
+
+    /// Samples of weight above 0.
+    pub(super) fn n_weighted(&self) -> u64 {
+        self.n_weighted
     }
 
     /// Distinct items of a user, ascending.
@@ -266,11 +348,9 @@ impl Trainer {
         &self.chosen[start..self.ends[user]]
     }
 
-    /// Whether each user has an example.
+    /// Whether each user has an example of weight above 0.
     pub(super) fn known_users(&self) -> Vec<bool> {
-        (0..self.n_users())
-            .map(|user| !self.chosen_by(user).is_empty())
-            .collect()
+        self.is_known.clone()
     }
 
     /// One step for every example; returns the weighted mean loss before each step.
@@ -302,13 +382,14 @@ impl Trainer {
                         biases,
                         first_user: self.user_blocks[block].start,
                         first_place: layout.blocks[other].start,
-                        examples: &meetings[block][other],
+                        visits: &meetings[block][other],
                         loss: 0.0,
                     }
                 })
                 .collect();
             round.par_iter_mut().for_each(|meeting| {
-                meet(self, meeting, &layout, negatives, d);
+                let drawn = self.negatives(meeting, &layout, negatives);
+                meet(self, meeting, &drawn, d);
             });
             total += round.iter().map(|meeting| meeting.loss).sum::<f64>();
         }
@@ -320,9 +401,8 @@ impl Trainer {
         if loss.is_finite() && is_finite(&state.users) && is_finite(&state.items) {
             Ok(loss)
         } else {
-            Err(FitError::Diverged {
-                epoch,
-                batch: 0,
+            Err(FitError::NotFinite {
+                epoch: Some(epoch),
                 cause: format!(
                     "vectors grew beyond all bounds; lower `learning_rate` ({}) or look for enormous weights",
                     self.rates.learning_rate
@@ -331,49 +411,67 @@ impl Trainer {
         }
     }
 
-    /// Examples by user block and item block, each in random order: (draw, example).
-    fn meetings(&self, layout: &Layout, order: Stream) -> Vec<Vec<Vec<(u64, u32)>>> {
+    /// Visits by user block and item block, each in random order.
+    fn meetings(&self, layout: &Layout, order: Stream) -> Vec<Vec<Vec<Visit>>> {
         self.by_block
             .par_iter()
             .map(|examples| {
                 let mut lists = vec![Vec::new(); layout.blocks.len()];
-                for at in examples.clone() {
-                    let example = &self.examples[at];
-                    let place = layout.places[example.item as usize];
-                    let block = layout.block_of[place as usize];
-                    let draw = order.bits(example.sample_id, 0);
-                    lists[usize::from(block)].push((draw, at as u32));
+                for example in &self.examples[examples.clone()] {
+                    let positive = layout.places[example.item as usize];
+                    let block = layout.block_of[positive as usize];
+                    lists[usize::from(block)].push(Visit {
+                        draw: order.bits(example.sample_id, 0),
+                        sample_id: example.sample_id,
+                        user: example.user,
+                        positive,
+                        weight: example.weight,
+                    });
                 }
                 for list in &mut lists {
-                    list.sort_unstable();
+                    list.sort_unstable_by_key(|visit| (visit.draw, visit.sample_id));
                 }
                 lists
             })
             .collect()
     }
 
-    #[inline(always)]
-    fn meet(&self, meeting: &mut Meeting<'_>, layout: &Layout, negatives: Stream, d: usize) {
+    /// The place of the negative of each visit, in its block; [`NONE`] where nothing is found. They
+    /// are drawn before anything moves: no step waits for a draw.
+    fn negatives(&self, meeting: &Meeting<'_>, layout: &Layout, negatives: Stream) -> Vec<u32> {
         let n_places = meeting.biases.len() as u64;
-        for &(_, at) in meeting.examples {
-            let example = &self.examples[at as usize];
-            let chosen = self.chosen_by(example.user as usize);
-            let draw = (0..MOST_DRAWS)
-                .map(|lane| negatives.below(n_places, example.sample_id, lane))
-                .find(|&place| {
-                    let place = meeting.first_place + place as usize;
-                    chosen.binary_search(&layout.order[place]).is_err()
-                });
-            let Some(negative) = draw else { continue };
+        let items = &layout.order[meeting.first_place..];
+        let of_visit = |visit: &Visit| {
+            let chosen = self.chosen_by(visit.user as usize);
+            (0..MOST_DRAWS)
+                .map(|lane| negatives.below(n_places, visit.sample_id, lane))
+                .find(|&place| !holds(chosen, items[place as usize]))
+                .map_or(NONE, |place| place as u32)
+        };
+        meeting.visits.iter().map(of_visit).collect()
+    }
+
+    #[inline(always)]
+    fn meet(&self, meeting: &mut Meeting<'_>, drawn: &[u32], d: usize) {
+        let mut logarithms = Logarithms::new();
+        for (visit, &negative) in meeting.visits.iter().zip(drawn) {
+            if negative == NONE {
+                continue;
+            }
             let negative = negative as usize;
-            let positive = layout.places[example.item as usize] as usize - meeting.first_place;
-            let user = (example.user as usize - meeting.first_user) * d;
+            let positive = visit.positive as usize - meeting.first_place;
+            let user = (visit.user as usize - meeting.first_user) * d;
             let p = &mut meeting.users[user..user + d];
             let (q, r) = two_rows(meeting.items, positive, negative, d);
             let x = (meeting.biases[positive] - meeting.biases[negative]) + (dot(p, q) - dot(p, r));
-            let (share, loss) = surprise(x);
-            meeting.loss += f64::from(example.weight) * loss;
-            let step = self.rates.step * example.weight * share;
+            let Surprise { share, more, rest } = surprise(x);
+            if visit.weight.to_bits() == 1.0_f32.to_bits() {
+                logarithms.add(more);
+                meeting.loss += rest;
+            } else {
+                meeting.loss += f64::from(visit.weight) * (libm::log(more) + rest);
+            }
+            let step = self.rates.step * visit.weight * share;
             let shrink = self.rates.shrink;
             for ((p, q), r) in p.iter_mut().zip(q).zip(r) {
                 let old = *p;
@@ -384,6 +482,7 @@ impl Trainer {
             meeting.biases[positive] = step + shrink * meeting.biases[positive];
             meeting.biases[negative] = -step + shrink * meeting.biases[negative];
         }
+        meeting.loss += logarithms.sum();
     }
 }
 
@@ -392,11 +491,10 @@ kernels! {
     fn meet<'a, 'b>(
         trainer: &'a Trainer,
         meeting: &'a mut Meeting<'b>,
-        layout: &'a Layout,
-        negatives: Stream,
+        drawn: &'a [u32],
         d: usize,
     ) -> () {
-        trainer.meet(meeting, layout, negatives, d);
+        trainer.meet(meeting, drawn, d);
     }
 
     /// Trains `p` on a history with items held fixed.
@@ -420,7 +518,7 @@ kernels! {
                 let (q, r) = (row(positive), row(negative));
                 let x = (state.biases[positive] - state.biases[negative])
                     + (dot(p, q) - dot(p, r));
-                let step = rates.step * surprise(x).0;
+                let step = rates.step * surprise(x).share;
                 for ((p, q), r) in p.iter_mut().zip(q).zip(r) {
                     *p = step.mul_add(*q - *r, rates.shrink * *p);
                 }

@@ -4,8 +4,8 @@ use seed::Seed;
 
 use super::*;
 use crate::conformance::{in_pool, log, overfits};
-use crate::data::{Samples, Sequences};
 use crate::run::Observer;
+use crate::{Samples, Sequences};
 
 const LOGS: [(&[u32], &[f64]); 4] = [
     (&[0, 1, 2, 1], &[1.0, 1.0, 0.5, 2.0]),

@@ -1,9 +1,9 @@
 //! Laws of a forward pass, in 64 bits.
 
 use seed::Seed;
-use tensors::{Context, Gradients, Parameters, Tape};
+use tensors::{Context, Gradients, Parameters, Real, Tape};
 
-use super::sequences;
+use super::baskets;
 use crate::TrainingData;
 use crate::sequence::batches::Terms;
 use crate::sequence::windows::{Window, Windows};
@@ -15,18 +15,18 @@ fn weight(at: usize) -> f64 {
 }
 
 /// All windows of the tests' sequences in one batch.
-fn batch<N: Network>(network: &N, data: &TrainingData<'_>) -> Batch {
-    let windows = Windows::new(data, network.span());
+pub(super) fn batch<N: Network>(network: &N, data: &TrainingData<'_>) -> Batch {
+    let windows = Windows::new(data, network.span(), |_| true);
     let chosen: Vec<&Window> = windows.windows.iter().collect();
     network.training_batch(data, &windows, &chosen, Seed::root(5))
 }
 
 /// Losses by term, before weights, and gradients.
-fn run<N: Network>(
+pub(super) fn run<N: Network, F: Real>(
     network: &N,
-    weights: &Parameters<f64>,
+    weights: &Parameters<F>,
     batch: &Batch,
-) -> (Vec<f64>, Gradients<f64>) {
+) -> (Vec<F>, Gradients<F>) {
     let mut gradients = Gradients::new(weights);
     let mut tape = Tape::new(weights, Context::training(None, &batch.row_keys));
     let loss = network.loss(&mut tape, batch, Seed::root(6));
@@ -34,7 +34,7 @@ fn run<N: Network>(
     (tape.loss_rows(loss).to_vec(), gradients)
 }
 
-fn only(terms: &Terms, at: usize, weight: f64) -> Terms {
+pub(super) fn only(terms: &Terms, at: usize, weight: f64) -> Terms {
     Terms {
         rows: vec![terms.rows[at]],
         targets: vec![terms.targets[at]],
@@ -45,7 +45,7 @@ fn only(terms: &Terms, at: usize, weight: f64) -> Terms {
 
 /// No parameter is cut off from the loss.
 pub(crate) fn reaches_every_parameter<N: Network>(network: &N, weights: &Parameters<f32>) {
-    let (samples, sequences) = sequences(|_| 1.0);
+    let (samples, sequences) = baskets(|_| 1.0);
     let data = TrainingData::new(&samples, &sequences, network.n_items()).unwrap();
     let weights = weights.cast::<f64>();
     let (_, gradients) = run(network, &weights, &batch(network, &data));
@@ -60,7 +60,7 @@ pub(crate) fn reaches_every_parameter<N: Network>(network: &N, weights: &Paramet
 
 /// The gradient of a batch is the weighted sum of those of its samples, over their number.
 pub(crate) fn linear_in_samples<N: Network>(network: &N, weights: &Parameters<f32>) {
-    let (samples, sequences) = sequences(weight);
+    let (samples, sequences) = baskets(weight);
     let data = TrainingData::new(&samples, &sequences, network.n_items()).unwrap();
     let weights = weights.cast::<f64>();
     let whole = batch(network, &data);
@@ -84,10 +84,10 @@ pub(crate) fn linear_in_samples<N: Network>(network: &N, weights: &Parameters<f3
 
 /// One pass over windows gives each sample the loss that it has with its own history alone.
 pub(crate) fn causal<N: Network>(network: &N, weights: &Parameters<f32>) {
-    let (samples, sequences) = sequences(|_| 1.0);
+    let (samples, sequences) = baskets(|_| 1.0);
     let data = TrainingData::new(&samples, &sequences, network.n_items()).unwrap();
     let weights = weights.cast::<f64>();
-    let windows = Windows::new(&data, network.span());
+    let windows = Windows::new(&data, network.span(), |_| true);
     let whole = batch(network, &data);
     let (losses, _) = run(network, &weights, &whole);
     let with_history = (0..data.n_samples()).filter(|&sample| data.history_end(sample) > 0);

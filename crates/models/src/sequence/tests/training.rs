@@ -4,16 +4,17 @@ use proptest::prelude::*;
 use seed::Seed;
 use serde_json::{Value, json};
 
-use super::{N_ITEMS, sequences};
-use crate::conformance::{items, log};
+use super::laws::WITHOUT_NETWORK;
+use super::{N_ITEMS, described, sequences};
+use crate::conformance::log;
 use crate::recommender::{Entry, FitError, Model};
 use crate::run::{Checkpoint, Epoch, Observer, Run};
-use crate::{REGISTRY, Samples, Sequences, TrainingData};
+use crate::{History, REGISTRY, Samples, Sequences, TrainingData};
 
-const NAMES: [&str; 4] = ["sasrec", "gru4rec", "bert4rec", "case_study"];
-
-fn entries() -> impl Iterator<Item = &'static Entry> {
-    REGISTRY.iter().filter(|entry| NAMES.contains(&entry.name))
+pub(super) fn entries() -> impl Iterator<Item = &'static Entry> {
+    let is_network =
+        |entry: &&Entry| entry.is_trained_by_steps && !WITHOUT_NETWORK.contains(&entry.name);
+    REGISTRY.iter().filter(is_network)
 }
 
 /// Few columns, short windows that overlap, several batches an epoch.
@@ -27,19 +28,24 @@ fn small(more: &Value) -> Value {
     all
 }
 
-fn fit(
+pub(super) fn fit(
     entry: &Entry,
-    (samples, sequences): &(Samples, Sequences),
+    data: &(Samples, Sequences),
     more: &Value,
     observer: &mut dyn Observer,
 ) -> Result<Box<dyn Model>, FitError> {
-    let mut items = items();
-    while items.len() < 64 {
-        let mut next = items[items.len() % 10].clone();
-        next.item = u32::try_from(items.len()).unwrap();
-        items.push(next);
-    }
-    let n_items = sequences_top(sequences);
+    fit_on(entry, data, sequences_top(&data.1), more, observer)
+}
+
+/// Fits a small model on a log with so many items.
+pub(super) fn fit_on(
+    entry: &Entry,
+    (samples, sequences): &(Samples, Sequences),
+    n_items: usize,
+    more: &Value,
+    observer: &mut dyn Observer,
+) -> Result<Box<dyn Model>, FitError> {
+    let items = described(64);
     let data = TrainingData::new(samples, sequences, n_items)
         .unwrap()
         .with_items(&items);
@@ -55,7 +61,7 @@ fn sequences_top(sequences: &Sequences) -> usize {
 }
 
 /// What is saved, as it lies on disk.
-fn bytes(model: &dyn Model) -> Vec<u8> {
+pub(super) fn bytes(model: &dyn Model) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("weights.safetensors");
     model.save().unwrap().save(&path).unwrap();
@@ -64,13 +70,13 @@ fn bytes(model: &dyn Model) -> Vec<u8> {
 
 /// Keeps what it is told; is validated by a list of figures; fails after some checkpoints.
 #[derive(Default)]
-struct Recorder {
-    epochs: Vec<Epoch>,
-    figures: Vec<f64>,
-    kept: Option<Checkpoint>,
-    n_kept: usize,
-    fail_at: Option<usize>,
-    steps: Vec<u64>,
+pub(super) struct Recorder {
+    pub(super) epochs: Vec<Epoch>,
+    pub(super) figures: Vec<f64>,
+    pub(super) kept: Option<Checkpoint>,
+    pub(super) n_kept: usize,
+    pub(super) fail_at: Option<usize>,
+    pub(super) steps: Vec<u64>,
 }
 
 impl Observer for Recorder {
@@ -82,8 +88,8 @@ impl Observer for Recorder {
         self.steps.push(done);
     }
 
-    fn validate(&mut self, _: &dyn Model) -> Option<f64> {
-        self.figures.get(self.epochs.len()).copied()
+    fn validate(&mut self, _: &dyn Model) -> Result<Option<f64>, FitError> {
+        Ok(self.figures.get(self.epochs.len()).copied())
     }
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), FitError> {
@@ -109,7 +115,8 @@ fn the_same_seed_gives_the_same_bits_with_any_number_of_threads() {
             pool.build().unwrap().install(|| {
                 let model = fit(entry, &data, &json!({}), &mut Recorder::default()).unwrap();
                 let mut scores = vec![0.0; N_ITEMS * 2];
-                model.score_block(&[(None, &[1, 2, 3]), (None, &[7])], &mut scores);
+                let histories = [&[1, 2, 3][..], &[7]].map(|items| (None, History::of(items)));
+                model.score_block(&histories, &mut scores);
                 let scores: Vec<u64> = scores.iter().map(|score| score.to_bits()).collect();
                 (bytes(model.as_ref()), scores)
             })
@@ -157,7 +164,11 @@ proptest! {
     #[test]
     fn an_interrupted_run_goes_on_to_the_same_bytes(fail_at in 1_usize..20, every in 1_u64..4) {
         let data = sequences(|_| 1.0);
-        let more = json!({ "checkpoint_steps": every });
+        // A rate that falls and weights that decay, so that the step counts.
+        let more = json!({
+            "checkpoint_steps": every, "schedule": "cosine", "warmup": 2, "weight_decay": 0.1,
+            "chain": 0.3,
+        });
         let figures = vec![0.1, 0.3, 0.2];
         for entry in entries() {
             let mut whole = Recorder { figures: figures.clone(), ..Recorder::default() };
@@ -230,6 +241,80 @@ fn the_best_weights_are_returned_and_its_steps_lead_there_again() {
 }
 
 #[test]
+fn a_falling_rate_is_that_of_the_base_when_its_steps_are_repeated() {
+    let data = sequences(|_| 1.0);
+    for entry in entries() {
+        for schedule in ["linear", "cosine"] {
+            let more = |steps: u64| {
+                json!({
+                    "epochs": 6, "patience": 1, "schedule": schedule, "warmup": 3, "l1": 0.001,
+                    "weight_decay": 0.05, "steps": steps,
+                })
+            };
+            let mut base = Recorder {
+                figures: vec![0.1, 0.3, 0.2],
+                ..Recorder::default()
+            };
+            let model = fit(entry, &data, &more(0), &mut base).unwrap();
+            assert_eq!(base.epochs.len(), 3);
+            let rates: Vec<f64> = base.epochs.iter().filter_map(|e| e.learning_rate).collect();
+            assert!(
+                rates[0] > rates[1] && rates[1] > rates[2] && rates[2] > 0.0,
+                "{rates:?}"
+            );
+            let mut again = Recorder::default();
+            let masked = fit(entry, &data, &more(model.steps().unwrap()), &mut again).unwrap();
+            assert!(
+                bytes(model.as_ref()) == bytes(masked.as_ref()),
+                "{} {schedule}",
+                entry.name
+            );
+        }
+    }
+}
+
+#[test]
+fn a_whole_training_with_a_falling_rate_ends_at_about_zero() {
+    let data = sequences(|_| 1.0);
+    let entry = crate::entry("sasrec").unwrap();
+    for (schedule, most) in [("linear", 0.2), ("cosine", 0.05)] {
+        let mut recorder = Recorder::default();
+        let more = json!({ "epochs": 8, "schedule": schedule });
+        fit(entry, &data, &more, &mut recorder).unwrap();
+        let rates: Vec<f64> = recorder
+            .epochs
+            .iter()
+            .filter_map(|e| e.learning_rate)
+            .collect();
+        assert!(rates[0] > 0.0008 && rates[7] < most * 0.001, "{rates:?}");
+    }
+}
+
+#[test]
+fn penalties_pull_weights_to_zero() {
+    let data = sequences(|_| 1.0);
+    for entry in entries() {
+        let length = |more: &Value| {
+            let model = fit(entry, &data, more, &mut Recorder::default()).unwrap();
+            let saved = model.save().unwrap();
+            let table = saved.f32("item").unwrap();
+            table.iter().map(|x| x.abs()).sum::<f32>()
+        };
+        let free = length(&json!({ "epochs": 10 }));
+        for (name, value) in [("weight_decay", 5.0), ("l1", 0.1), ("l2", 1.0)] {
+            let mut more = json!({ "epochs": 10 });
+            more[name] = json!(value);
+            let pulled = length(&more);
+            assert!(
+                pulled < 0.97 * free,
+                "{} {name}: {pulled} {free}",
+                entry.name
+            );
+        }
+    }
+}
+
+#[test]
 fn a_sample_of_weight_zero_keeps_its_place_and_teaches_nothing() {
     for entry in entries() {
         let weigh = |at: usize| if at % 5 == 3 { 0.0 } else { 1.0 };
@@ -290,9 +375,9 @@ fn samples_without_histories_leave_popularity() {
         let model = fit(entry, &data, &json!({}), &mut Recorder::default()).unwrap();
         assert_eq!(model.steps(), Some(0));
         let mut scores = [0.0; 5];
-        model.score(None, &[], &mut scores);
+        model.score(None, History::default(), &mut scores);
         assert!(scores[3] > scores[1] && scores[1] > scores[0]);
-        model.score(None, &[2, 90], &mut scores);
+        model.score(None, History::of(&[2, 90]), &mut scores);
         assert!(scores.iter().all(|score| score.is_finite()));
     }
 }
@@ -325,7 +410,7 @@ fn thirty_two_samples_are_learned_by_heart() {
         let ranked = pairs.iter().filter(|_| entry.name != "case_study");
         for pair in ranked {
             let mut scores = vec![0.0; 64];
-            model.score(None, &pair[..1], &mut scores);
+            model.score(None, History::of(&pair[..1]), &mut scores);
             let best = (0..64).max_by(|&a, &b| scores[a].total_cmp(&scores[b]));
             assert_eq!(best, Some(pair[1] as usize), "{}", entry.name);
         }
@@ -340,15 +425,15 @@ fn a_history_is_scored_alike_alone_and_in_a_block() {
         let histories: Vec<Vec<u32>> = (0..70)
             .map(|at| (0..at % 9).map(|k| (at * 3 + k) % 23).collect())
             .collect();
-        let asked: Vec<(Option<u32>, &[u32])> = histories
+        let asked: Vec<(Option<u32>, History<'_>)> = histories
             .iter()
-            .map(|history| (None, history.as_slice()))
+            .map(|history| (None, History::of(history)))
             .collect();
         let mut block = vec![0.0; asked.len() * 22];
         model.score_block(&asked, &mut block);
         for ((_, history), block) in asked.iter().zip(block.chunks(22)) {
             let mut alone = [0.0; 22];
-            model.score(None, history, &mut alone);
+            model.score(None, *history, &mut alone);
             for (a, b) in alone.iter().zip(block) {
                 assert!((a - b).abs() < 1e-4, "{} {a} {b}", entry.name);
             }

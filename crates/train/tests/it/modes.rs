@@ -1,218 +1,15 @@
-//! The whole stage on a small shop: fit, act, probe, and what it refuses.
-
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot prepare its data fails"
-)]
+//! The whole stage on a small shop: fit, tune, probe, serve, and what it refuses.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use models::Tensors;
-use stage::{Exit, Failure, Io, Label, Seed, Stage};
+use stage::Exit;
 use tables::{
-    CatalogueEntry, Event, Instant, ItemCount, ItemFeatures, NOT_RANKED, Origin, Part, Prediction,
-    ProbeRequest, ProbeSample, Request, Response, Sample, Score, SequenceEvent, SubsetMember,
-    Suspect, TrainingEpoch, Transition, Trial,
+    ItemCount, NOT_RANKED, Part, Prediction, ProbeRequest, ProbeSample, Request, Sample,
+    TrainingEpoch, Transition, Trial,
 };
-use train::Train;
 
-const N_USERS: u32 = 60;
-const N_VOCABULARY: u32 = 40;
-/// The last two are first seen after the cut.
-const N_ITEMS: u32 = 42;
-const CUT: i64 = 1000;
-
-/// The tables that `split` would write.
-struct Shop {
-    samples: Vec<Sample>,
-    sequences: Vec<SequenceEvent>,
-    requests: Vec<Request>,
-    catalogue: Vec<CatalogueEntry>,
-    item_features: Vec<ItemFeatures>,
-}
-
-fn number(n: u64) -> u32 {
-    u32::try_from(n).unwrap()
-}
-
-/// Users with baskets of items at equal instants before the cut, and purchases after it.
-fn shop() -> Shop {
-    let mut draws = Seed::root(7).child("shop").sequence();
-    let mut shop = Shop {
-        samples: Vec::new(),
-        sequences: Vec::new(),
-        requests: Vec::new(),
-        catalogue: Vec::new(),
-        item_features: Vec::new(),
-    };
-    for sequence in 0..N_USERS {
-        let mut at = i64::from(sequence);
-        let (mut position, mut history_end) = (0, 0);
-        // The last user has no history.
-        let n_baskets = if sequence + 1 == N_USERS {
-            0
-        } else {
-            1 + draws.below(6)
-        };
-        for _ in 0..n_baskets {
-            at += 1 + i64::try_from(draws.below(100)).unwrap();
-            for _ in 0..=draws.below(3) {
-                let low = draws
-                    .below(u64::from(N_VOCABULARY))
-                    .min(draws.below(u64::from(N_VOCABULARY)));
-                let item = number(low);
-                let sample_id = u64::from(sequence) * 100 + u64::from(position);
-                shop.sequences
-                    .push(event(sequence, position, item, at, Part::Training));
-                shop.samples.push(Sample {
-                    sample_id,
-                    sequence,
-                    position,
-                    history_end,
-                    item,
-                    event: Event::Purchase,
-                    occurred_at: Some(Instant(at)),
-                    label: 1.0,
-                    weight: 1.0,
-                    origin: Origin::Observed,
-                });
-                position += 1;
-            }
-            history_end = position;
-        }
-        let n_before = position;
-        let mut relevant: Vec<u32> = (0..=draws.below(4))
-            .map(|_| number(draws.below(u64::from(N_ITEMS))))
-            .collect();
-        relevant.sort_unstable();
-        relevant.dedup();
-        for item in &relevant {
-            shop.sequences
-                .push(event(sequence, position, *item, CUT + 5, Part::Test));
-            position += 1;
-        }
-        shop.requests.push(Request {
-            request: 0,
-            part: [Part::ValuationFit, Part::ValuationTune, Part::Test][sequence as usize % 3],
-            sequence,
-            history_end: n_before,
-            requested_at: Some(Instant(CUT)),
-            relevant,
-        });
-    }
-    shop.requests
-        .sort_by_key(|request| (request.part, request.sequence));
-    for (number, request) in (0..).zip(&mut shop.requests) {
-        request.request = number;
-    }
-    for item in 0..N_ITEMS {
-        let in_vocabulary = item < N_VOCABULARY;
-        shop.catalogue.push(CatalogueEntry {
-            item,
-            item_id: format!("i{item}"),
-            known_at: Some(Instant(if in_vocabulary { 0 } else { CUT + 5 })),
-            in_vocabulary,
-        });
-        shop.item_features.push(ItemFeatures {
-            item,
-            title: Some(format!(
-                "{} 杯子 mug {item}",
-                ["red", "blue"][item as usize % 2]
-            )),
-            category: Some("kitchen > mugs".to_owned()),
-            brand: None,
-            attributes: Vec::new(),
-            price_e4: None,
-            price_z: 0.0,
-            popularity_z: 0.0,
-        });
-    }
-    shop
-}
-
-fn event(sequence: u32, position: u32, item: u32, at: i64, part: Part) -> SequenceEvent {
-    SequenceEvent {
-        sequence,
-        position,
-        item,
-        event: Event::Purchase,
-        occurred_at: Some(Instant(at)),
-        sample_id: u64::from(sequence) * 100 + u64::from(position),
-        part,
-    }
-}
-
-/// A folder with the tables of a shop and a place for outputs.
-struct Place {
-    folder: tempfile::TempDir,
-}
-
-impl Place {
-    fn new(shop: Shop) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let place = Self { folder };
-        tables::write_all(&place.make("samples"), shop.samples).unwrap();
-        tables::write_all(&place.make("sequences"), shop.sequences).unwrap();
-        tables::write_all(&place.make("requests"), shop.requests).unwrap();
-        tables::write_all(&place.make("catalogue"), shop.catalogue).unwrap();
-        tables::write_all(&place.make("item_features"), shop.item_features).unwrap();
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn make(&self, name: &str) -> PathBuf {
-        std::fs::create_dir_all(self.path(name)).unwrap();
-        self.path(name)
-    }
-
-    /// Runs the stage with further inputs and returns the directory of its outputs.
-    fn run(
-        &self,
-        out: &str,
-        config: &str,
-        further: &[(&str, PathBuf)],
-    ) -> Result<PathBuf, Failure> {
-        let out = self.path(out);
-        let config = stage::yaml::parse(config, "test.yaml")?;
-        let mut io = Io::new(&out, "data");
-        for role in [
-            "samples",
-            "sequences",
-            "requests",
-            "catalogue",
-            "item_features",
-        ] {
-            io = io.with_input(role, Label::default(), self.path(role));
-        }
-        for (role, path) in further {
-            io = io.with_input(role, Label::default(), path);
-        }
-        Train::run(&config, &io)?;
-        Ok(out)
-    }
-}
-
-/// Bytes of all files below a directory, by name.
-fn bytes(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(bytes(&path));
-        } else {
-            let name = path
-                .strip_prefix(directory.parent().unwrap())
-                .unwrap()
-                .to_owned();
-            files.insert(name, std::fs::read(&path).unwrap());
-        }
-    }
-    files
-}
+use crate::shop::{N_ITEMS, N_VOCABULARY, Place, Shop, bytes, scores, shop};
 
 #[test]
 fn the_number_of_threads_changes_no_byte() {
@@ -374,30 +171,6 @@ fn training_says_what_was_fitted() {
     assert!((rows[0].loss.unwrap() - sum / shop.samples.len() as f64).abs() < 1e-12);
 }
 
-fn scores(
-    shop: &Shop,
-    place: &Place,
-    name: &str,
-    score: impl Fn(&Sample) -> Option<f64>,
-) -> PathBuf {
-    let directory = place.make(name);
-    let mut rows: Vec<Score> = shop
-        .samples
-        .iter()
-        .map(|sample| Score {
-            method: "oracle".to_owned(),
-            sample_id: sample.sample_id,
-            score: score(sample),
-            std_error: None,
-            n_updates: 1,
-            suspect: Suspect::Low,
-        })
-        .collect();
-    rows.sort_by_key(|row| row.sample_id);
-    tables::write_all(&directory, rows).unwrap();
-    directory
-}
-
 #[test]
 fn epochs_of_a_trained_model_are_recorded_and_the_best_is_returned() {
     let place = Place::new(shop());
@@ -431,80 +204,77 @@ fn models_that_cannot_be_fitted_say_what_to_write() {
     assert!(failure.to_string().contains("epoch 0"), "{failure}");
 }
 
-#[test]
-fn dropping_is_the_same_as_never_having_had() {
-    let is_planted = |sample: &Sample| sample.sample_id % 7 == 3;
-    let place = Place::new(shop());
-    let oracle = scores(&shop(), &place, "oracle", |sample| {
-        Some(if is_planted(sample) { -1.0 } else { 0.0 })
-    });
-    let mut without = shop();
-    without.samples.retain(|sample| !is_planted(sample));
-    let without = Place::new(without);
-    for model in ["popularity", "markov", "itemknn"] {
-        let config = format!("model: {model}\nact: {{ drop_below: 0 }}\n");
-        let acted = place
-            .run(model, &config, &[("scores", oracle.clone())])
-            .unwrap();
-        let never = without
-            .run(model, &format!("model: {model}\n"), &[])
-            .unwrap();
-        assert_eq!(bytes(&acted), bytes(&never), "{model}");
+/// The shop, where every third event is a view.
+fn shop_with_views() -> Shop {
+    let mut shop = shop();
+    let kind =
+        |sample_id: u64| [Event::View, Event::Purchase][usize::from(!sample_id.is_multiple_of(3))];
+    for sample in &mut shop.samples {
+        sample.event = kind(sample.sample_id);
     }
-    let share = "model: markov\nact: { drop_lowest: 0.25 }\nseed: 3\n";
-    let acted = place.run("share", share, &[("scores", oracle)]).unwrap();
-    let rows: Vec<TrainingEpoch> = tables::read_all(&acted.join("training")).unwrap();
-    let n = shop().samples.len();
-    assert_eq!(n as u64 - rows[0].n_samples, (n as u64 + 2) / 4);
+    for event in &mut shop.sequences {
+        event.event = kind(event.sample_id);
+    }
+    shop
 }
 
 #[test]
-fn a_mask_of_nothing_repeats_the_base_and_a_mask_of_something_is_weight_zero() {
-    let place = Place::new(shop());
-    let nothing = scores(&shop(), &place, "nothing", |_| Some(0.0));
-    let some = scores(&shop(), &place, "some", |sample| {
-        Some(if sample.sample_id % 7 == 3 { -1.0 } else { 0.0 })
-    });
-    let weights = |out: &Path| std::fs::read(out.join("model/weights.safetensors")).unwrap();
-    let predictions = |out: &Path| bytes(&out.join("predictions"));
-    for model in models::REGISTRY.iter().map(|entry| entry.name) {
-        let plain = format!("model: {model}\n");
-        let base = place.run(&format!("base-{model}"), &plain, &[]).unwrap();
-        let mask = format!("model: {model}\nregime: mask\nact: {{ drop_below: 0 }}\n");
-        let wired =
-            |scores: &PathBuf| vec![("scores", scores.clone()), ("model", base.join("model"))];
-        let repeated = place
-            .run(&format!("same-{model}"), &mask, &wired(&nothing))
-            .unwrap();
-        assert!(weights(&repeated) == weights(&base), "{model}");
-        assert_eq!(predictions(&repeated), predictions(&base), "{model}");
-        let masked = place
-            .run(&format!("masked-{model}"), &mask, &wired(&some))
-            .unwrap();
-        if !["popularity", "markov", "itemknn"].contains(&model) {
-            // A mask must reach the model.
-            assert!(weights(&masked) != weights(&base), "{model}");
-            continue;
-        }
-        // Count models have no batches: weight 0 is the same as absence.
-        let drop = format!("model: {model}\nact: {{ drop_below: 0 }}\n");
-        let dropped = place
-            .run(
-                &format!("dropped-{model}"),
-                &drop,
-                &[("scores", some.clone())],
-            )
-            .unwrap();
-        assert!(weights(&masked) == weights(&dropped), "{model}");
-        assert_eq!(predictions(&masked), predictions(&dropped), "{model}");
+fn a_ranker_learns_from_all_events_and_then_from_purchases() {
+    let place = Place::new(shop_with_views());
+    let model = "name: bert4rec, dimensions: 8, epochs: 5, patience: 1, pretrain_epochs: 2, \
+                 target: purchase, inputs: [events, baskets, attributes]";
+    let plain = format!("model: {{ {model} }}\n");
+    let base = place.run("base", &plain, &[]).unwrap();
+    let rows: Vec<TrainingEpoch> = tables::read_all(&base.join("training")).unwrap();
+    let n_of = |event: Option<Event>| {
+        let shop = shop_with_views();
+        let samples = shop.samples.into_iter().filter(|row| row.history_end > 0);
+        let counted = samples.filter(|row| event.is_none_or(|event| row.event == event));
+        counted.count() as u64
+    };
+    let bought = n_of(Some(Event::Purchase));
+    assert!(rows.len() > 2 && bought < n_of(None));
+    for row in &rows {
+        let is_first_phase = row.epoch < 2;
+        assert_eq!(row.validation.is_none(), is_first_phase);
+        let n = if is_first_phase { n_of(None) } else { bought };
+        assert_eq!(row.n_samples, n);
     }
-    // The base must be what is repeated.
-    let other = place.path("base-markov").join("model");
-    let config = "model: popularity\nregime: mask\nact: { drop_below: 0 }\n";
-    let error = place
-        .run("other", config, &[("scores", nothing), ("model", other)])
-        .unwrap_err();
-    assert!(error.to_string().contains("same `model:`"), "{error}");
+    // Weight 1 for all is what the base was trained with, through both phases.
+    let nothing = scores(&shop(), &place, "nothing", |_| Some(0.0));
+    let config = format!("{plain}regime: mask\nact: {{ drop_below: 0 }}\n");
+    let further = [("scores", nothing), ("model", base.join("model"))];
+    let again = place.run("again", &config, &further).unwrap();
+    let weights = |out: &Path| std::fs::read(out.join("model/weights.safetensors")).unwrap();
+    assert!(weights(&base) == weights(&again));
+}
+
+#[test]
+fn a_target_that_never_occurs_is_refused_with_those_that_do() {
+    let place = Place::new(shop_with_views());
+    let failure = place.run("x", "model: { name: gru4rec, target: cart }\n", &[]);
+    let failure = failure.unwrap_err();
+    assert_eq!(failure.exit, Exit::Configuration);
+    let message = failure.to_string();
+    assert!(
+        message.contains("`cart`") && message.contains("view, purchase"),
+        "{message}"
+    );
+    assert!(failure.hints[0].contains("`target`"), "{failure:?}");
+}
+
+#[test]
+fn inputs_can_be_tuned_and_the_items_are_read_for_those_that_ask() {
+    let place = Place::new(shop_with_views());
+    let config = "model: { name: sasrec, dimensions: 8, epochs: 2 }\n\
+                  tune: { grid: { inputs: [[], [events], [attributes]] } }\n";
+    let out = place.run("tuned", config, &[]).unwrap();
+    let trials: Vec<Trial> = tables::read_all(&out.join("trials")).unwrap();
+    assert_eq!(trials.len(), 3);
+    assert!(
+        trials.iter().all(|trial| trial.problem.is_none()),
+        "{trials:?}"
+    );
 }
 
 #[test]
@@ -551,127 +321,6 @@ fn tuning_keeps_what_validates_best_and_never_looks_at_the_test() {
         let other = blind.run(&name, &config, &[]).unwrap();
         assert_eq!(bytes(&out.join("trials")), bytes(&other.join("trials")));
     }
-}
-
-#[test]
-fn responses_are_those_of_models_fitted_without_the_samples() {
-    let place = Place::new(shop());
-    let left_out: [Vec<u64>; 2] = [3, 5].map(|rest| {
-        let mut ids: Vec<u64> = shop()
-            .samples
-            .iter()
-            .map(|sample| sample.sample_id)
-            .filter(|id| id % 7 == rest)
-            .collect();
-        ids.sort_unstable();
-        ids
-    });
-    let rows = (0..).zip(&left_out).flat_map(|(subset, ids)| {
-        ids.iter()
-            .map(move |&left_out| SubsetMember { subset, left_out })
-    });
-    let subsets = place.make("subsets");
-    tables::write_all(&subsets, rows).unwrap();
-    let base = place.run("base", "model: markov\n", &[]).unwrap();
-    let mut found: Vec<Vec<Response>> = Vec::new();
-    for (regime, wired) in [
-        ("drop", vec![("subsets", subsets.clone())]),
-        (
-            "mask",
-            vec![("subsets", subsets.clone()), ("model", base.join("model"))],
-        ),
-    ] {
-        let config = format!("mode: respond\nmodel: markov\nregime: {regime}\nreplicas: 2\n");
-        let out = place
-            .run(&format!("respond-{regime}"), &config, &wired)
-            .unwrap();
-        found.push(tables::read_all(&out.join("responses")).unwrap());
-    }
-    let n = shop().requests.len();
-    assert_eq!(found[0].len(), 3 * 2 * n);
-    for (drop, mask) in found[0].iter().zip(&found[1]) {
-        // A count model has no chance and no batches: regimes and replicas agree.
-        assert_eq!((drop.subset, drop.request), (mask.subset, mask.request));
-        assert_eq!((drop.loss, drop.ndcg_10), (mask.loss, mask.ndcg_10));
-    }
-    for (subset, ids) in
-        [None, Some(0), Some(1)]
-            .into_iter()
-            .zip([&Vec::new(), &left_out[0], &left_out[1]])
-    {
-        let mut without = shop();
-        without
-            .samples
-            .retain(|sample| !ids.contains(&sample.sample_id));
-        let without = Place::new(without);
-        let out = without.run("fit", "model: markov\n", &[]).unwrap();
-        let probe = [("model", out.join("model"))];
-        let probe = without.run("probe", "mode: probe\n", &probe).unwrap();
-        let expected: Vec<ProbeRequest> = tables::read_all(&probe.join("probe")).unwrap();
-        let answers = found[0]
-            .iter()
-            .filter(|row| row.subset == subset && row.replica == 1);
-        for (row, request) in answers.zip(&expected) {
-            assert_eq!(row.request, request.request);
-            let mean = request.losses.iter().sum::<f64>() / request.losses.len() as f64;
-            match row.loss {
-                Some(loss) => assert!((loss - mean).abs() < 1e-12, "{row:?} {mean}"),
-                None => assert!(request.losses.is_empty()),
-            }
-        }
-    }
-    // A sample that is not there is refused by name.
-    let wrong = place.make("wrong");
-    let member = SubsetMember {
-        subset: 0,
-        left_out: u64::MAX,
-    };
-    tables::write_all(&wrong, [member]).unwrap();
-    let error = place
-        .run("x", "mode: respond\nmodel: markov\n", &[("subsets", wrong)])
-        .unwrap_err();
-    assert_eq!(error.exit, Exit::Data);
-}
-
-#[test]
-fn what_a_killed_respond_finished_is_not_trained_again() {
-    let place = Place::new(shop());
-    let config = "mode: respond\nmodel: markov\nreplicas: 2\n";
-    let whole = place.run("whole", config, &[]).unwrap();
-    let resume = place.make("resume");
-    let run = |out: &str| {
-        let mut io = Io::new(place.path(out), "data").with_resume(&resume);
-        for role in [
-            "samples",
-            "sequences",
-            "requests",
-            "catalogue",
-            "item_features",
-        ] {
-            io = io.with_input(role, Label::default(), place.path(role));
-        }
-        Train::run(&stage::yaml::parse(config, "t").unwrap(), &io).unwrap();
-        bytes(&place.path(out))
-    };
-    assert_eq!(run("first"), bytes(&whole));
-    assert_eq!(std::fs::read_dir(&resume).unwrap().count(), 2);
-    std::fs::remove_file(resume.join("response-all-1.safetensors")).unwrap();
-    assert_eq!(run("second"), bytes(&whole));
-    // What waits there is what is used.
-    let path = resume.join("response-all-0.safetensors");
-    std::fs::write(&path, b"damaged").unwrap();
-    let mut io = Io::new(place.path("third"), "data").with_resume(&resume);
-    for role in [
-        "samples",
-        "sequences",
-        "requests",
-        "catalogue",
-        "item_features",
-    ] {
-        io = io.with_input(role, Label::default(), place.path(role));
-    }
-    let error = Train::run(&stage::yaml::parse(config, "t").unwrap(), &io).unwrap_err();
-    assert_eq!(error.exit, Exit::Environment);
 }
 
 #[test]

@@ -1,0 +1,126 @@
+//! Mode `probe` with `gradients`: lengths of the gradients of single samples, and their products with
+//! the gradient of what the requests of one part cost, at the fitted model or at every state that is
+//! wired.
+
+use std::path::Path;
+
+use models::{LossGradients, Model, Sequences, TargetGradient, Tensors, TrainingData};
+use stage::{Exit, Failure, Io};
+use tables::{KeptCheckpoint, Part, ProbeGradient, Request, RowWriter};
+
+/// A state along the training, or the fitted model where none is wired.
+struct State {
+    step: u64,
+    learning_rate: Option<f64>,
+    /// `None`: the model itself.
+    weights: Option<Tensors>,
+}
+
+/// What gradients are taken of.
+pub(crate) struct Asked<'a> {
+    pub(crate) model: &'a dyn Model,
+    pub(crate) data: &'a TrainingData<'a>,
+    pub(crate) sequences: &'a Sequences,
+    pub(crate) requests: &'a [Request],
+    pub(crate) part: Part,
+}
+
+/// Writes `probe_gradients`, sorted by step and sample; nothing for a model without gradients.
+pub(crate) fn write(asked: &Asked<'_>, io: &Io, out: &Path) -> Result<(), Failure> {
+    let Some(gradients) = asked.model.gradients() else {
+        return Ok(());
+    };
+    let of_part: Vec<_> = asked
+        .requests
+        .iter()
+        .filter(|request| request.part == asked.part && !request.relevant.is_empty())
+        .filter_map(|request| {
+            // Every history was seen when the requests were read.
+            let history = asked
+                .sequences
+                .history(request.sequence, request.history_end)?;
+            Some((history, request.relevant.as_slice()))
+        })
+        .collect();
+    if of_part.is_empty() {
+        return Err(Failure::new(
+            Exit::Data,
+            format!("no request of part `{}` has a relevant item", asked.part),
+        )
+        .hint("make the part larger with `parts` or `instants` of `split`"));
+    }
+    let states = states(asked.model, io)?;
+    let total = states.len() as u64 * asked.data.n_samples() as u64;
+    let progress = std::sync::Mutex::new(io.progress("gradients of samples", total));
+    let on_progress = |done| {
+        // A poisoned bar belongs to a panic that is on its way already.
+        if let Ok(mut progress) = progress.lock() {
+            progress.advance(done);
+        }
+    };
+    let mut order: Vec<usize> = (0..asked.data.n_samples()).collect();
+    order.sort_unstable_by_key(|&at| asked.data.sample_id(at));
+    let mut writer = RowWriter::<ProbeGradient>::create(out).map_err(Failure::environment)?;
+    for state in states {
+        let there = match &state.weights {
+            Some(weights) => Some(gradients.at(weights).map_err(Failure::data)?),
+            None => None,
+        };
+        let there: &dyn LossGradients = there.as_deref().unwrap_or(gradients);
+        let target: TargetGradient = there.target(&of_part);
+        let found = there.samples(asked.data, &target, &on_progress);
+        for &at in &order {
+            let sample = found[at];
+            let row = ProbeGradient {
+                step: state.step,
+                sample_id: asked.data.sample_id(at),
+                learning_rate: state.learning_rate,
+                part: asked.part,
+                target_norm: target.norm(),
+                norm: sample.map(|sample| sample.norm),
+                norm_without_tables: sample.map(|sample| sample.norm_without_tables),
+                target_product: sample.map(|sample| sample.target_product),
+            };
+            writer.push(row).map_err(Failure::environment)?;
+        }
+    }
+    writer.finish().map_err(Failure::environment)?;
+    Ok(())
+}
+
+/// The states that are wired, or the fitted model alone.
+fn states(model: &dyn Model, io: &Io) -> Result<Vec<State>, Failure> {
+    let steps = model.steps().unwrap_or(0);
+    let itself = State {
+        step: steps,
+        learning_rate: None,
+        weights: None,
+    };
+    let Some(directory) = io.optional("checkpoints") else {
+        return Ok(vec![itself]);
+    };
+    let rows = tables::read_all::<KeptCheckpoint>(directory).map_err(Failure::data)?;
+    let Some(last) = rows.last() else {
+        return Ok(vec![itself]);
+    };
+    if last.step != steps {
+        return Err(Failure::new(
+            Exit::Data,
+            format!(
+                "`checkpoints` end at step {}, the model was trained for {steps}",
+                last.step
+            ),
+        )
+        .hint("wire the output `checkpoints` of the node that fitted the model"));
+    }
+    rows.into_iter()
+        .map(|row| {
+            let weights = Tensors::load(&directory.join(&row.file)).map_err(Failure::data)?;
+            Ok(State {
+                step: row.step,
+                learning_rate: row.learning_rate,
+                weights: Some(weights),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,12 @@
+//! The stage from its tables to its outputs.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot prepare its data fails"
+)]
+
+mod modes;
+mod regimes;
+mod responses;
+mod shop;
+mod trained;

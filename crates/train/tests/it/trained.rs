@@ -1,0 +1,172 @@
+//! What the stage gives of a model that is trained step by step: losses that belong to scores,
+//! states along the training.
+
+use models::{Losses, Model, Sequences, Tensors};
+use stage::Stage;
+use tables::{KeptCheckpoint, ProbeRequest, ProbeSample, Response, TrainingEpoch};
+use train::Train;
+
+use crate::shop::{N_ITEMS, N_VOCABULARY, Place, bytes, shop};
+
+/// Windows of four events, so that most histories are longer.
+const SASREC: &str =
+    "{ name: sasrec, dimensions: 8, length: 4, stride: 2, batch: 64, epochs: 7, patience: 3 }";
+
+fn sequences() -> Sequences {
+    let mut sequences = Sequences::default();
+    for event in shop().sequences {
+        sequences
+            .push(event.sequence, event.position, event.item)
+            .unwrap();
+    }
+    sequences
+}
+
+/// -log of the softmax over the vocabulary.
+fn cross_entropy(model: &dyn Model, history: &[u32], item: u32) -> f64 {
+    let mut scores = vec![0.0; N_ITEMS as usize];
+    model.score(None, history, &mut scores);
+    if history.is_empty() {
+        return -libm::log(scores[item as usize]);
+    }
+    let known = &scores[..N_VOCABULARY as usize];
+    let sum: f64 = known.iter().map(|&x| libm::exp(x)).sum();
+    libm::log(sum) - scores[item as usize]
+}
+
+#[test]
+fn a_probe_tells_losses_of_samples_by_window_and_of_requests_by_score() {
+    let place = Place::new(shop());
+    let config = format!("model: {SASREC}\nseed: 3\n");
+    let fitted = place.run("fit", &config, &[]).unwrap().join("model");
+    let (_, model) = models::load(&fitted).unwrap();
+    let wired = [("model", fitted)];
+    let out = place.run("probe", "mode: probe\n", &wired).unwrap();
+    let sequences = sequences();
+    let losses: &dyn Losses = model.losses().unwrap();
+
+    let samples: Vec<ProbeSample> = tables::read_all(&out.join("probe")).unwrap();
+    assert_eq!(samples.len(), shop().samples.len());
+    for row in &samples {
+        let history = sequences.history(row.sequence, row.history_length).unwrap();
+        let expected = losses.loss(history, row.item);
+        assert!(
+            (row.loss.unwrap() - expected).abs() < 2e-6,
+            "{row:?} {expected}"
+        );
+    }
+    let requests: Vec<ProbeRequest> = tables::read_all(&out.join("probe")).unwrap();
+    let config = format!("mode: respond\nmodel: {SASREC}\nseed: 3\n");
+    let out = place.run("respond", &config, &[]).unwrap();
+    let responses: Vec<Response> = tables::read_all(&out.join("responses")).unwrap();
+    let (mut n_long, mut n_other) = (0, 0);
+    for ((row, request), response) in requests.iter().zip(&shop().requests).zip(&responses) {
+        let history = sequences
+            .history(request.sequence, request.history_end)
+            .unwrap();
+        for (&item, loss) in row.relevant.iter().zip(&row.losses) {
+            let expected = cross_entropy(model.as_ref(), history, item);
+            assert!((loss - expected).abs() < 2e-6, "{row:?} {expected}");
+            n_long += usize::from(history.len() > 4);
+            let in_training = losses.loss(history, item);
+            n_other += usize::from((in_training - loss).abs() > 1e-4);
+        }
+        let mean = row.losses.iter().sum::<f64>() / row.losses.len() as f64;
+        // The same training, asked the same.
+        assert_eq!((response.request, response.subset), (row.request, None));
+        assert!((response.loss.unwrap() - mean).abs() < 1e-9);
+    }
+    assert!(n_long > 20 && n_other > 10, "{n_long} {n_other}");
+}
+
+#[test]
+fn states_along_the_training_end_with_the_model_that_is_returned() {
+    let place = Place::new(shop());
+    let bare = format!("model: {SASREC}\nseed: 3\n");
+    let config = format!("{bare}keep_checkpoints: 3\n");
+    let out = place.run("kept", &config, &[]).unwrap();
+    let rows: Vec<KeptCheckpoint> = tables::read_all(&out.join("checkpoints")).unwrap();
+    let epochs: Vec<TrainingEpoch> = tables::read_all(&out.join("training")).unwrap();
+    let (_, model) = models::load(&out.join("model")).unwrap();
+    let best = epochs
+        .iter()
+        .reduce(|best, next| {
+            if next.validation > best.validation {
+                next
+            } else {
+                best
+            }
+        })
+        .unwrap();
+    assert_eq!(rows.len(), 3.min(best.epoch as usize + 1));
+    assert!(rows.windows(2).all(|pair| pair[0].step < pair[1].step));
+    let last = rows.last().unwrap();
+    assert_eq!((last.epoch, Some(last.step)), (best.epoch, model.steps()));
+    for row in &rows {
+        let epoch = &epochs[row.epoch as usize];
+        assert_eq!(row.validation, epoch.validation);
+        assert_eq!(row.learning_rate, epoch.learning_rate);
+        let state = Tensors::load(&out.join("checkpoints").join(&row.file)).unwrap();
+        assert_eq!(state.u64("optimiser.steps").unwrap(), [row.step]);
+        assert!(state.names().all(|name| !name.starts_with("best.")));
+        let moments = state.f32("optimiser.square.item").unwrap();
+        assert_eq!(moments.len(), state.f32("weight.item").unwrap().len());
+    }
+    let weights = Tensors::load(&out.join("model/weights.safetensors")).unwrap();
+    let state = Tensors::load(&out.join("checkpoints").join(&last.file)).unwrap();
+    for name in state.names() {
+        if let Some(parameter) = name.strip_prefix("weight.") {
+            assert_eq!(state.f32(name).unwrap(), weights.f32(parameter).unwrap());
+        }
+    }
+    // Who keeps states trains alike, and nothing else is left behind.
+    let bare = place.run("bare", &bare, &[]).unwrap();
+    assert!(!bare.join("checkpoints").exists());
+    let mut kept = bytes(&out);
+    kept.retain(|path, _| !path.to_string_lossy().contains("checkpoints"));
+    let strip = |files: std::collections::BTreeMap<std::path::PathBuf, Vec<u8>>| {
+        let files = files.into_iter();
+        files
+            .map(|(path, bytes)| (path.components().skip(1).collect(), bytes))
+            .collect::<std::collections::BTreeMap<std::path::PathBuf, _>>()
+    };
+    assert_eq!(strip(kept), strip(bytes(&bare)));
+    assert_eq!(
+        std::fs::read_dir(out.join("checkpoints")).unwrap().count(),
+        rows.len() + 1
+    );
+    // In regime `mask` the last state is that of the base, whose steps are repeated.
+    let base = [("model", out.join("model"))];
+    let masked = format!("{config}regime: mask\n");
+    let masked = place.run("masked", &masked, &base).unwrap();
+    let again: Vec<KeptCheckpoint> = tables::read_all(&masked.join("checkpoints")).unwrap();
+    assert_eq!(again.last().unwrap().step, last.step);
+    let again = std::fs::read(masked.join("checkpoints").join(&last.file)).unwrap();
+    assert!(again == std::fs::read(out.join("checkpoints").join(&last.file)).unwrap());
+}
+
+#[test]
+fn a_model_that_takes_no_steps_gives_a_table_without_states() {
+    let place = Place::new(shop());
+    for model in ["markov", "bpr"] {
+        let config = format!("model: {model}\nkeep_checkpoints: 3\n");
+        let out = place.run(model, &config, &[]).unwrap().join("checkpoints");
+        let rows: Vec<KeptCheckpoint> = tables::read_all(&out).unwrap();
+        assert!(rows.is_empty());
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn a_finished_training_that_is_killed_later_still_gives_its_states() {
+    let place = Place::new(shop());
+    let config = format!("model: {SASREC}\nseed: 3\nkeep_checkpoints: 2\n");
+    let whole = place.run("whole", &config, &[]).unwrap();
+    let resume = place.make("resume");
+    for out in ["first", "second"] {
+        let io = place.io(out, &[]).with_resume(&resume);
+        Train::run(&stage::yaml::parse(&config, "t").unwrap(), &io).unwrap();
+        let found = bytes(&place.path(out).join("checkpoints"));
+        assert_eq!(found, bytes(&whole.join("checkpoints")), "{out}");
+    }
+}
