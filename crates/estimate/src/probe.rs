@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use attribution::{
-    Counts, Entry, Gradients, InMemory, Losses, Need, ProblemError, Representations, Request,
-    Samples, State, Target, Transition,
+    Counts, Entry, Gradients, InMemory, Losses, Need, Problem, ProblemError, Representations,
+    Request, Samples, State, Target, Transition,
 };
 use stage::{Exit, Failure};
 use tables::{

@@ -124,7 +124,7 @@ fn acting() -> Vec<Field> {
 
 /// What the modes beside `fit` look at.
 fn other_modes() -> Vec<Field> {
-    use FieldKind::{Integer, Number};
+    use FieldKind::{Integer, Number, String};
     vec![
         field(
             "replicas",

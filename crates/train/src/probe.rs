@@ -9,7 +9,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-use models::{Card, Losses, Model, Representations, Sequences, TrainingData};
+use models::{Card, History, Losses, Model, Representations, Sequences, TrainingData};
 use rayon::prelude::*;
 use serde::Serialize;
 use stage::{Exit, Failure, Io};

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use models::{Model, Run, Samples, Sequences, Tensors, TrainingData};
+use models::{History, Model, Run, Samples, Sequences, Tensors, TrainingData};
 use serde_json::Value;
 use stage::{Failure, Io, Seed};
 use tables::{Request, Response, RowWriter, SubsetMember};
@@ -222,7 +222,7 @@ impl Trained<'_> {
                 .history(request.sequence, request.history_end)
                 .unwrap_or_default()
         };
-        let asked: Vec<(&[u32], &[u32])> = self
+        let asked: Vec<(History<'_>, &[u32])> = self
             .requests
             .iter()
             .map(|request| (history(request), request.relevant.as_slice()))

@@ -3,6 +3,7 @@
 
 mod answers;
 mod factors;
+mod gradients;
 mod inputs;
 mod laws;
 mod networks;

@@ -3,12 +3,12 @@
 use tables::Metric;
 
 use super::{Section, show};
-use crate::{Candidates, Published};
 use crate::evidence::Evidence;
 use crate::format::{self, Shown};
 use crate::html::Html;
 use crate::table::{Cell, Column, ResultTable, Row};
 use crate::view::TEST;
+use crate::{Candidates, Published};
 
 /// Half a unit of the fourth decimal: a published figure without a band must be met to four decimals.
 const ROUNDING: f64 = 0.000_05;
