@@ -334,7 +334,7 @@ fn models_that_count_learn_by_heart_what_belongs_together() {
         for items in &users {
             for at in 1..4 {
                 let mut scores = vec![0.0; 32];
-                model.score(None, &items[..at], &mut scores);
+                model.score(None, History::of(&items[..at]), &mut scores);
                 let unseen = (0..32_u32).filter(|item| !items[..at].contains(item));
                 let best =
                     unseen.max_by(|a, b| scores[*a as usize].total_cmp(&scores[*b as usize]));

@@ -189,7 +189,7 @@ impl Mean {
 
 #[cfg(test)]
 mod tests {
-    use models::{TensorError, Tensors};
+    use models::{History, TensorError, Tensors};
     use stage::Exit;
 
     use super::*;
@@ -199,7 +199,7 @@ mod tests {
     struct Fixed(f64);
 
     impl Model for Fixed {
-        fn score(&self, _: Option<u32>, _: &[u32], scores: &mut [f64]) {
+        fn score(&self, _: Option<u32>, _: History<'_>, scores: &mut [f64]) {
             for (item, score) in (0_u32..).zip(&mut *scores) {
                 *score = f64::from(item);
             }

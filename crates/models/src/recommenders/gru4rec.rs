@@ -339,12 +339,13 @@ mod tests {
 
     #[test]
     fn a_table_of_outputs_of_its_own_obeys_the_same_laws() {
-        let (network, _) = network();
+        let (network, _) = network(Inputs::default());
         let shape = Shape {
             tied: false,
             ..network.shape
         };
-        let (network, weights) = Recurrent::new(shape, network.objective, Seed::root(4));
+        let side = SideShape::default();
+        let (network, weights) = Recurrent::new(shape, side, network.objective, Seed::root(4));
         assert_ne!(network.items, network.outputs);
         reaches_every_parameter(&network, &weights);
         linear_in_samples(&network, &weights);

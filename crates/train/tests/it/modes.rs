@@ -1,11 +1,12 @@
 //! The whole stage on a small shop: fit, tune, probe, serve, and what it refuses.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use models::Tensors;
 use stage::Exit;
 use tables::{
-    ItemCount, NOT_RANKED, Part, Prediction, ProbeRequest, ProbeSample, Request, Sample,
+    Event, ItemCount, NOT_RANKED, Part, Prediction, ProbeRequest, ProbeSample, Request, Sample,
     TrainingEpoch, Transition, Trial,
 };
 

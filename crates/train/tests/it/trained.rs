@@ -1,9 +1,11 @@
 //! What the stage gives of a model that is trained step by step: losses that belong to scores,
 //! states along the training.
 
-use models::{Losses, Model, Sequences, Tensors};
+use models::{History, Losses, Model, Sequences, Tensors};
 use stage::Stage;
-use tables::{KeptCheckpoint, ProbeRequest, ProbeSample, Response, TrainingEpoch};
+use tables::{
+    KeptCheckpoint, Part, ProbeGradient, ProbeRequest, ProbeSample, Response, TrainingEpoch,
+};
 use train::Train;
 
 use crate::shop::{N_ITEMS, N_VOCABULARY, Place, bytes, shop};
@@ -23,7 +25,7 @@ fn sequences() -> Sequences {
 }
 
 /// -log of the softmax over the vocabulary.
-fn cross_entropy(model: &dyn Model, history: &[u32], item: u32) -> f64 {
+fn cross_entropy(model: &dyn Model, history: History<'_>, item: u32) -> f64 {
     let mut scores = vec![0.0; N_ITEMS as usize];
     model.score(None, history, &mut scores);
     if history.is_empty() {
@@ -169,4 +171,65 @@ fn a_finished_training_that_is_killed_later_still_gives_its_states() {
         let found = bytes(&place.path(out).join("checkpoints"));
         assert_eq!(found, bytes(&whole.join("checkpoints")), "{out}");
     }
+}
+
+#[test]
+fn a_probe_takes_gradients_at_the_fitted_model_and_along_its_training() {
+    let place = Place::new(shop());
+    let config = format!("model: {SASREC}\nseed: 3\nkeep_checkpoints: 3\n");
+    let out = place.run("fit", &config, &[]).unwrap();
+    let kept: Vec<KeptCheckpoint> = tables::read_all(&out.join("checkpoints")).unwrap();
+    let fitted = ("model", out.join("model"));
+    let states = ("checkpoints", out.join("checkpoints"));
+    let probe = |name: &str, config: &str, further: &[(&str, std::path::PathBuf)]| {
+        let out = place.run(name, config, further).unwrap();
+        tables::read_all::<ProbeGradient>(&out.join("probe")).unwrap()
+    };
+    let gradients = "mode: probe\ngradients: {}\n";
+    let at_end = probe("end", gradients, std::slice::from_ref(&fitted));
+    let along = probe("along", gradients, &[fitted.clone(), states.clone()]);
+    let n = shop().samples.len();
+    assert!(kept.len() > 1 && n > 50);
+    assert_eq!((at_end.len(), along.len()), (n, n * kept.len()));
+    for (state, rows) in kept.iter().zip(along.chunks(n)) {
+        assert!(rows.iter().all(|row| row.step == state.step
+            && row.learning_rate == state.learning_rate
+            && row.part == Part::ValuationFit));
+        assert!(rows.is_sorted_by(|a, b| a.sample_id < b.sample_id));
+    }
+    // The last state is the fitted model.
+    let last = &along[n * (kept.len() - 1)..];
+    let mut n_without = 0;
+    for (a, b) in at_end.iter().zip(last) {
+        assert_eq!((a.sample_id, a.step), (b.sample_id, b.step));
+        assert_eq!((a.norm, a.target_product), (b.norm, b.target_product));
+        assert!(a.norm_without_tables <= a.norm);
+        n_without += usize::from(a.norm.is_none());
+    }
+    let rows = shop().samples;
+    let first_events = rows.iter().filter(|row| row.history_end == 0);
+    assert_eq!(n_without, first_events.count());
+    // Against other requests products differ, lengths do not.
+    let tune = "mode: probe\ngradients: { part: valuation.tune }\n";
+    let other = probe("tune", tune, std::slice::from_ref(&fitted));
+    assert!(at_end.iter().zip(&other).all(|(a, b)| a.norm == b.norm));
+    assert!(
+        at_end
+            .iter()
+            .zip(&other)
+            .any(|(a, b)| a.target_product != b.target_product)
+    );
+
+    // A model without gradients gives none, and states of another training are refused.
+    let counted = place.run("counted", "model: markov\n", &[]).unwrap();
+    let out = place
+        .run("none", gradients, &[("model", counted.join("model"))])
+        .unwrap();
+    assert!(!out.join("probe/probe_gradients.parquet").exists());
+    let config = format!("model: {SASREC}\nseed: 4\nkeep_checkpoints: 1\n")
+        .replace("epochs: 7", "epochs: 2");
+    let other = place.run("other", &config, &[]).unwrap();
+    let wrong = [fitted, ("checkpoints", other.join("checkpoints"))];
+    let failure = place.run("wrong", gradients, &wrong).unwrap_err();
+    assert!(failure.to_string().contains("end at step"), "{failure}");
 }

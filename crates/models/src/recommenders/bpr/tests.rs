@@ -280,7 +280,7 @@ fn a_user_whose_samples_weigh_nothing_is_served_as_nobody_known() {
     let model = Bpr::fit(&parameters(3), &data, &mut Run::silent(Seed::root(6))).unwrap();
     let asked = |user| {
         let mut scores = [0.0; 6];
-        model.score(user, &[2], &mut scores);
+        model.score(user, History::of(&[2]), &mut scores);
         scores.map(f64::to_bits)
     };
     assert_eq!(asked(Some(0)), asked(None));

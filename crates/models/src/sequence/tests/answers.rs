@@ -75,26 +75,9 @@ fn losses_of_requests_are_those_of_their_scores_however_long_the_history() {
     }
 }
 
-/// Sequences of baskets: every third event comes at the instant of the one before.
+/// Sequences with baskets, some samples of which weigh nothing.
 fn baskets() -> (Samples, Sequences) {
-    let (mut samples, mut all) = (Samples::default(), Sequences::default());
-    let mut id = 0;
-    for sequence in 0..12_u32 {
-        for position in 0..2 + sequence * 2 {
-            let item = (sequence * 5 + position * (position + 3)) % 20;
-            all.push(sequence, position, item).unwrap();
-            let end = if position % 3 == 2 {
-                position - 1
-            } else {
-                position
-            };
-            let weight = if position % 5 == 4 { 0.0 } else { 1.0 };
-            samples.push_at(id, sequence, position, end, item, weight);
-            id += 1;
-        }
-    }
-    samples.sort();
-    (samples, all)
+    super::baskets(|at| if at % 5 == 4 { 0.0 } else { 1.0 })
 }
 
 #[test]

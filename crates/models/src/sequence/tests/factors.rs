@@ -13,7 +13,7 @@ use crate::sequence::{Batch, Network};
 
 /// A window of its own for each sample, with that sample's term alone.
 pub(super) fn one_by_one(data: &TrainingData<'_>, span: Span) -> Windows {
-    let mut all = Windows::new(data, span);
+    let mut all = Windows::new(data, span, |_| true);
     let alone = all.terms.iter().enumerate().map(|(at, term)| {
         let sample = term.sample as usize;
         let end = data.history_end(sample);

@@ -34,11 +34,11 @@ impl Capture<f32> for Tables {
 }
 
 /// Adds the gradient of weight x the loss of one target after one history.
-fn one<N: Network>(
-    model: &SequenceModel<N>,
+fn one<'a, N: Network>(
+    model: &'a SequenceModel<N>,
     history: History<'_>,
     (target, weight): (u32, f64),
-    context: Context<'_, f32>,
+    context: Context<'a, f32>,
     sum: &mut Gradients<f32>,
 ) {
     let known = model.known(history);
