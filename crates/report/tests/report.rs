@@ -260,7 +260,7 @@ fn published_figures_stand_beside_ours_with_a_verdict() {
     assert_eq!(verdicts.len(), 3, "{table}");
     let page = std::fs::read_to_string(out.join("html/index.html")).unwrap();
     assert!(
-        page.contains("1 of 3 published figures lie within their bands."),
+        page.contains("2 of 4 published figures lie within their bands."),
         "{page}"
     );
     config.published[0].low = Some(2.0);

@@ -218,7 +218,7 @@ pub(crate) fn description() -> Description {
             Output::new("training", "mode `fit`: loss and validation figure"),
             Output::new(
                 "checkpoints",
-                "mode `fit` with `keep_checkpoints`: weights and moments of the optimiser along the training; a table without rows for a model that takes no number of `steps`",
+                "mode `fit` with `keep_checkpoints`: weights and moments of the optimiser along the training; a table without rows for a model without gradients",
             ),
             Output::new("removals", "mode `fit` with `act`: how many samples were removed"),
             Output::new("trials", "mode `fit` with `tune`: every setting that was tried"),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use models::{Card, FitError, Losses, Run, Sequences, TrainingData};
+use models::{Capability, Card, FitError, Losses, Run, Sequences, TrainingData};
 use stage::{Failure, Io, Seed};
 use tables::{Part, Prediction, Request, RowWriter, TrainingEpoch};
 
@@ -67,8 +67,9 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     if let Some(items) = &items {
         data = data.with_items(items);
     }
-    let is_stepped = entry.parameters.iter().any(|known| known.name == STEPS);
-    let kept = Kept::new(io, config.keep_checkpoints, is_stepped)?;
+    // States are for those who take gradients at them.
+    let has_states = entry.capabilities.contains(&Capability::Gradients);
+    let kept = Kept::new(io, config.keep_checkpoints, has_states)?;
     let mut watch = Watch::new(io, &catalogue, &sequences, &requests, config.seen).keeping(kept);
     let mut run = Run {
         seed: Seed::root(config.seed).child("fit"),

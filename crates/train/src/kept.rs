@@ -53,7 +53,7 @@ struct State {
 }
 
 impl Kept {
-    /// Prepares to keep so many states; `None` if none are wanted, or if the model takes no number of
+    /// Prepares to keep so many states; `None` if none are wanted, or if the model has
     /// steps: then the output is a table without rows.
     pub(crate) fn new(io: &Io, wanted: u32, takes_steps: bool) -> Result<Option<Self>, Failure> {
         if wanted == 0 {

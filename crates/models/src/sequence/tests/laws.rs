@@ -100,6 +100,7 @@ fn every_network_of_the_registry_obeys_the_laws_of_a_pass() {
         for loss in losses {
             if takes("loss") {
                 more["loss"] = json!(loss);
+                more["negatives"] = json!(if *loss == "softmax" { 1 } else { 3 });
             }
             IS_WANTED.set(true);
             fit(entry, &data, &more, &mut Recorder::default()).unwrap();
