@@ -53,14 +53,14 @@ struct State {
 }
 
 impl Kept {
-    /// Prepares to keep so many states; `None` if none are wanted, or if the model has
-    /// steps: then the output is a table without rows.
-    pub(crate) fn new(io: &Io, wanted: u32, takes_steps: bool) -> Result<Option<Self>, Failure> {
+    /// Prepares to keep so many states; `None` if none are wanted, or if the model has none to give:
+    /// then the output is a table without rows.
+    pub(crate) fn new(io: &Io, wanted: u32, has_states: bool) -> Result<Option<Self>, Failure> {
         if wanted == 0 {
             return Ok(None);
         }
         let output = io.output(ROLE)?;
-        if !takes_steps {
+        if !has_states {
             let rows: [KeptCheckpoint; 0] = [];
             tables::write_all(&output, rows).map_err(Failure::environment)?;
             return Ok(None);

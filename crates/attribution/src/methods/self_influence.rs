@@ -1,6 +1,6 @@
 //! Self-influence: how much training on the sample lowered its own loss, summed over states of the training.
 //!
-//! score(z) = Σ over states c of η_c ‖∇ℓ(z; θ_c)‖² with η_c the learning rate at c
+//! `score(z) = Σ over states c of η_c ‖∇ℓ(z; θ_c)‖² with η_c the learning rate at c`
 //!
 //! # Paper
 //! Pruthi et al., "Estimating Training Data Influence by Tracing Gradient Descent", NeurIPS 2020; arXiv:2002.08484, section 3.2: mislabelled samples have large self-influence.

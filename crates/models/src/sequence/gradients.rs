@@ -444,18 +444,15 @@ impl Capture<f32> for Factors<'_> {
             .zip(hidden.chunks_exact(width.max(1)))
             .zip(logits)
         {
-            match columns {
-                Some(ids) => {
-                    let reached = &mut self.table(name)[sample as usize];
-                    for (&id, &logit) in ids.iter().zip(logits) {
-                        reached.push(id, logit, hidden);
-                    }
+            if let Some(ids) = columns {
+                let reached = &mut self.table(name)[sample as usize];
+                for (&id, &logit) in ids.iter().zip(logits) {
+                    reached.push(id, logit, hidden);
                 }
-                None => {
-                    let outer = self.outer(name, sample);
-                    outer.logits = logits.to_vec();
-                    outer.hidden = hidden.to_vec();
-                }
+            } else {
+                let outer = self.outer(name, sample);
+                outer.logits = logits.to_vec();
+                outer.hidden = hidden.to_vec();
             }
         }
     }

@@ -491,9 +491,8 @@ impl<F: Real> Tape<'_, F> {
                 },
             )
             .collect();
-        let capture = self.context.listener();
-        let names = [Some(table), bias].map(|id| id.map(|id| self.parameters.name(id)));
-        problem.run(&mut all, capture, names);
+        let names = self.output_names(table, bias);
+        problem.run(&mut all, self.context.listener(), names);
         let (tables, biases): (Vec<_>, Vec<_>) = all
             .into_iter()
             .map(|part| (part.to_shared, part.bias_of_shared))

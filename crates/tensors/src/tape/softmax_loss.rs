@@ -183,6 +183,17 @@ impl<F: Real> Problem<'_, F> {
     }
 }
 
+impl<'a, F: Real> Tape<'a, F> {
+    /// Names of a table of outputs and of its bias, by which their gradients are reported.
+    pub(super) fn output_names(
+        &self,
+        table: ParameterId,
+        bias: Option<ParameterId>,
+    ) -> [Option<&'a str>; 2] {
+        [Some(table), bias].map(|id| id.map(|id| self.parameters.name(id)))
+    }
+}
+
 impl<F: Real> Tape<'_, F> {
     /// Cross-entropy of the softmax over all rows of a table: for hidden [rows, columns], table
     /// [items, columns] and bias [1, items], the loss of a row is
@@ -252,9 +263,8 @@ impl<F: Real> Tape<'_, F> {
                 }),
             })
             .collect();
-        let capture = self.context.listener();
-        let names = [Some(table), bias].map(|id| id.map(|id| self.parameters.name(id)));
-        problem.run(&mut all, &scratch, capture, names);
+        let names = self.output_names(table, bias);
+        problem.run(&mut all, &scratch, self.context.listener(), names);
         let (tables, biases): (Vec<_>, Vec<_>) = all
             .into_iter()
             .map(|part| (part.to_table, part.to_bias))
