@@ -258,6 +258,10 @@ fn published_figures_stand_beside_ours_with_a_verdict() {
         .filter(|verdict| table.contains(verdict))
         .collect();
     assert_eq!(verdicts.len(), 3, "{table}");
+    // The spread over seeds stands beside the mean, with their number.
+    let rows: Vec<&str> = table.lines().collect();
+    assert!(rows[1].contains(",0.0012,3,"), "{table}");
+    assert!(rows[2].contains(",,1,"), "{table}");
     let page = std::fs::read_to_string(out.join("html/index.html")).unwrap();
     assert!(
         page.contains("2 of 4 published figures lie within their bands."),
