@@ -10,6 +10,7 @@ mod counts;
 mod data;
 mod dense;
 mod factors;
+mod gradient_rows;
 mod history;
 mod recommender;
 mod recommenders;
@@ -21,6 +22,7 @@ mod tokens;
 
 pub use card::{Card, CardError, CardErrorKind, load, save};
 pub use data::{DataError, Samples, TrainingData};
+pub use gradient_rows::{Basis, GradientLayer, GradientRows, Projection};
 pub use history::{History, Sequences};
 pub use recommender::{
     Capability, Entry, FitError, LoadError, LossGradients, Losses, Model, Parameter,

@@ -1,6 +1,7 @@
 //! What a model is, and what the registry knows of it.
 
 use rayon::prelude::*;
+use seed::Seed;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -8,6 +9,7 @@ use tables::Event;
 use tensors::{Csr, CsrError, TensorError, Tensors};
 
 use crate::data::TrainingData;
+use crate::gradient_rows::{GradientRows, Projection};
 use crate::history::History;
 use crate::recommenders::REGISTRY;
 use crate::run::Run;
@@ -40,6 +42,11 @@ pub trait Model: Send + Sync {
 
     /// Gradients of single losses, if the model is differentiable.
     fn gradients(&self) -> Option<&dyn LossGradients> {
+        None
+    }
+
+    /// Gradients of single losses as they are, if the model is small enough to write them down.
+    fn gradient_rows(&self) -> Option<&dyn GradientRows> {
         None
     }
 
@@ -108,15 +115,25 @@ pub trait LossGradients: Send + Sync {
     /// outside the vocabulary cost what no parameter changes.
     fn target(&self, requests: &[(History<'_>, &[u32])]) -> TargetGradient;
 
-    /// Length of the gradient of each sample, and its product with that of the target; `None` for
-    /// a sample that gives no loss term. In the order of the samples; `on_progress` is told how many
-    /// more are done, from any thread.
+    /// Length of the gradient of each of these samples, and its product with that of the target;
+    /// `None` for a sample that gives no loss term. In the order asked for; `on_progress` is told how
+    /// many more are done, from any thread.
     fn samples(
         &self,
         data: &TrainingData<'_>,
+        chosen: &[u32],
         target: &TargetGradient,
         on_progress: &(dyn Fn(u64) + Sync),
     ) -> Vec<Option<SampleGradient>>;
+
+    /// The same gradients, made short layer by layer. The matrices follow from `seed` and names of
+    /// layers; principal components also from the training samples.
+    fn project(
+        &self,
+        projection: &Projection,
+        seed: Seed,
+        data: &TrainingData<'_>,
+    ) -> Box<dyn GradientRows>;
 
     /// The same network with the weights of a state that training handed over.
     ///

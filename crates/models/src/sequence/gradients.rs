@@ -24,27 +24,70 @@ use super::batches::Terms;
 use super::model::SequenceModel;
 use super::network::Network;
 use super::objective::Objective;
+use super::projection::Projected;
 use crate::data::TrainingData;
+use crate::gradient_rows::{GradientRows, Projection};
 use crate::history::{Columns, History};
 use crate::recommender::{LossGradients, SampleGradient, TargetGradient};
 
 /// Histories that go through the network together.
-const BLOCK: usize = 32;
+pub(super) const BLOCK: usize = 32;
 /// Parts into which requests are cut; each sums its own gradient. Fixes the order of the sum.
 const PARTS: usize = 8;
 /// How a state kept along a training names weights.
 const WEIGHT: &str = "weight.";
 
 /// A history of known items with the items whose losses are wanted, and the weight of each.
-struct Asked {
-    history: Columns,
-    targets: Vec<u32>,
+pub(super) struct Asked {
+    pub(super) history: Columns,
+    pub(super) targets: Vec<u32>,
     weight: f64,
 }
 
 impl<N: Network> SequenceModel<N> {
+    /// Whether a sample gives a loss term: whether training sees anything of its history.
+    pub(super) fn has_loss(&self, data: &TrainingData<'_>, sample: usize) -> bool {
+        let seen = self.network.span().seen(data.history(sample));
+        !self.known(seen).history().is_empty()
+    }
+
+    /// A sample with the part of its history that training looks at.
+    pub(super) fn asked(&self, data: &TrainingData<'_>, sample: usize) -> Asked {
+        let seen = self.network.span().seen(data.history(sample));
+        Asked {
+            history: self.known(seen),
+            targets: vec![data.item(sample)],
+            weight: 1.0,
+        }
+    }
+
+    /// Requests with their last events and known relevant items, each with the part of `share`
+    /// that falls to an item; those that no parameter changes are left out. Each with its place.
+    pub(super) fn asked_of(
+        &self,
+        requests: &[(History<'_>, &[u32])],
+        share: f64,
+    ) -> Vec<(usize, Asked)> {
+        let n_items = self.network.n_items();
+        requests
+            .iter()
+            .map(|(history, relevant)| {
+                let targets = relevant.iter().copied();
+                Asked {
+                    history: self.last_known(*history),
+                    targets: targets.filter(|item| (*item as usize) < n_items).collect(),
+                    weight: share / relevant.len().max(1) as f64,
+                }
+            })
+            .enumerate()
+            .filter(|(_, asked)| {
+                !asked.history.history().is_empty() && !asked.targets.is_empty()
+            })
+            .collect()
+    }
+
     /// Records the sum of weighted losses of some histories, none of them empty.
-    fn record<'a>(
+    pub(super) fn record<'a>(
         &'a self,
         asked: &[&Asked],
         context: Context<'a, f32>,
@@ -91,19 +134,8 @@ impl<N: Network> SequenceModel<N> {
 impl<N: Network> LossGradients for SequenceModel<N> {
     fn target(&self, requests: &[(History<'_>, &[u32])]) -> TargetGradient {
         let share = 1.0 / requests.len().max(1) as f64;
-        let n_items = self.network.n_items();
-        let mut asked: Vec<Asked> = requests
-            .iter()
-            .map(|(history, relevant)| {
-                let targets = relevant.iter().copied();
-                Asked {
-                    history: self.last_known(*history),
-                    targets: targets.filter(|item| (*item as usize) < n_items).collect(),
-                    weight: share / relevant.len().max(1) as f64,
-                }
-            })
-            .filter(|asked| !asked.history.history().is_empty() && !asked.targets.is_empty())
-            .collect();
+        let asked = self.asked_of(requests, share);
+        let mut asked: Vec<Asked> = asked.into_iter().map(|(_, asked)| asked).collect();
         // Histories of one length need no padding.
         asked.sort_by_key(|asked| asked.history.history().len());
         let part = asked.len().div_ceil(PARTS).max(1);
@@ -129,18 +161,13 @@ impl<N: Network> LossGradients for SequenceModel<N> {
     fn samples(
         &self,
         data: &TrainingData<'_>,
+        chosen: &[u32],
         target: &TargetGradient,
         on_progress: &(dyn Fn(u64) + Sync),
     ) -> Vec<Option<SampleGradient>> {
-        let asked: Vec<Asked> = (0..data.n_samples())
-            .map(|sample| {
-                let seen = self.network.span().seen(data.history(sample));
-                Asked {
-                    history: self.known(seen),
-                    targets: vec![data.item(sample)],
-                    weight: 1.0,
-                }
-            })
+        let asked: Vec<Asked> = chosen
+            .iter()
+            .map(|&sample| self.asked(data, sample as usize))
             .collect();
         let mut order: Vec<usize> = (0..asked.len()).collect();
         order.retain(|&at| !asked[at].history.history().is_empty());
@@ -162,6 +189,15 @@ impl<N: Network> LossGradients for SequenceModel<N> {
             all[at] = Some(found);
         }
         all
+    }
+
+    fn project(
+        &self,
+        projection: &Projection,
+        seed: Seed,
+        data: &TrainingData<'_>,
+    ) -> Box<dyn GradientRows> {
+        Box::new(Projected::new(self.clone(), projection, seed, data))
     }
 
     fn at(&self, state: &Tensors) -> Result<Box<dyn LossGradients>, TensorError> {

@@ -7,6 +7,8 @@ mod gradients;
 mod model;
 mod network;
 mod objective;
+mod projection;
+mod projector;
 pub(crate) mod shape;
 mod side;
 mod state;

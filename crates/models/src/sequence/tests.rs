@@ -8,6 +8,7 @@ mod inputs;
 mod laws;
 mod networks;
 mod phases;
+mod projection;
 mod training;
 
 pub(crate) use laws::examine;

@@ -12,6 +12,7 @@ use tensors::Parameters;
 
 use super::factors::{factors_are_gradients, one_by_one};
 use super::gradients::gradients_are_those_of_single_samples;
+use super::projection::projections_are_those_of_whole_gradients;
 use super::networks::{batch, only, run};
 use super::training::{Recorder, fit};
 use super::{causal, linear_in_samples, reaches_every_parameter, sequences};
@@ -37,6 +38,7 @@ pub(crate) fn examine<N: Network>(network: &N, weights: &Parameters<f32>) {
     trained_as_it_is_asked(network, weights);
     factors_are_gradients(network, weights);
     gradients_are_those_of_single_samples(network, weights);
+    projections_are_those_of_whole_gradients(network, weights);
     let (samples, sequences) = sequences(|_| 1.0);
     let data = TrainingData::new(&samples, &sequences, network.n_items()).unwrap();
     // What is masked sees both sides; then only a sample alone in its window has its own loss.

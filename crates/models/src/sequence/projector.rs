@@ -1,0 +1,298 @@
+//! The thin matrices of a projection: which parameter gets which, and how wide the result is.
+//!
+//! Random matrices have entries of variance 1 / rank, so that products of projected gradients are
+//! those of whole ones in expectation; a matrix that would be square is the identity, and then they
+//! are exact. Entries follow from the seed, the name of the parameter and their place, so that all
+//! states of a training share them.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use seed::Seed;
+use tensors::{Matrix, ParameterId, Parameters, multiply};
+
+use super::projection::{Kind, Moments};
+use crate::dense;
+use crate::gradient_rows::{Basis, GradientLayer, Projection};
+
+/// How one parameter's gradient is projected.
+pub(super) enum Plan {
+    /// Both factors of the gradient, by a thin matrix each.
+    Factors(Factors),
+    /// The whole gradient, by a dense matrix [width, parameters].
+    Dense { matrix: Vec<f32>, width: usize },
+    /// The whole gradient: every number of it is added to a few places of the result, with signs
+    /// (sparse Johnson-Lindenstrauss: Kane and Nelson 2014, arXiv:1012.1577).
+    Sparse {
+        /// Place and sign of each number, several times: twice the place, plus 1 for a minus.
+        places: Vec<u32>,
+        per_number: usize,
+        scale: f32,
+    },
+    /// The whole gradient, as it is.
+    Whole,
+}
+
+/// Thin matrices of the two factors of a layer.
+pub(super) struct Factors {
+    /// Ranks of outputs and inputs.
+    pub(super) rank: [usize; 2],
+    /// [rank, outputs]; of a table on its side, [rows of the table, rank].
+    pub(super) outputs: Vec<f32>,
+    /// [rank, inputs].
+    pub(super) inputs: Vec<f32>,
+    is_exact: bool,
+}
+
+impl Plan {
+    /// Adds the projection of a whole gradient. A layer that is projected by its factors has none.
+    pub(super) fn project(&self, gradient: &[f32], out: &mut [f32]) {
+        match self {
+            Self::Factors(_) => {}
+            Self::Dense { matrix, width } => multiply(
+                Matrix::new(matrix, *width, gradient.len()),
+                Matrix::new(gradient, gradient.len(), 1),
+                out,
+                1,
+                true,
+                1.0,
+            ),
+            Self::Sparse {
+                places,
+                per_number,
+                scale,
+            } => {
+                for (&number, places) in gradient.iter().zip(places.chunks_exact(*per_number)) {
+                    let number = number * scale;
+                    for &place in places {
+                        let sign = if place & 1 == 0 { number } else { -number };
+                        out[place as usize / 2] += sign;
+                    }
+                }
+            }
+            Self::Whole => {
+                for (sum, number) in out.iter_mut().zip(gradient) {
+                    *sum += number;
+                }
+            }
+        }
+    }
+
+    fn is_exact(&self) -> bool {
+        match self {
+            Self::Factors(factors) => factors.is_exact,
+            Self::Whole => true,
+            Self::Dense { .. } | Self::Sparse { .. } => false,
+        }
+    }
+}
+
+/// The plans of all parameters, and where the result of each lies in a row.
+pub(super) struct Projector {
+    plans: BTreeMap<ParameterId, (Plan, Range<usize>)>,
+    width: usize,
+}
+
+impl Projector {
+    /// Chooses plans for what the pass back reports, in the order of names.
+    pub(super) fn new(
+        parameters: &Parameters<f32>,
+        moments: &Moments<'_>,
+        projection: &Projection,
+        seed: Seed,
+    ) -> Self {
+        let mut named: Vec<(&str, ParameterId, Kind)> = moments
+            .kinds
+            .iter()
+            .filter(|(_, kind)| projection.tables || **kind != Kind::Table)
+            .map(|(&id, &kind)| (parameters.name(id), id, kind))
+            .collect();
+        named.sort_unstable_by_key(|(name, ..)| *name);
+        let mut plans = BTreeMap::new();
+        let mut width = 0;
+        for (name, id, kind) in named {
+            let shape = parameters.shape(id);
+            let seed = seed.child(name);
+            let basis = moments.factors.get(&id);
+            let (plan, columns) = plan(projection, kind, shape, basis, seed);
+            plans.insert(id, (plan, width..width + columns));
+            width += columns;
+        }
+        Self { plans, width }
+    }
+
+    /// Numbers of a projected gradient.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The plan of a parameter and its part of a row; `None` where it is left out.
+    pub(super) fn of(&self, id: ParameterId) -> Option<(&Plan, Range<usize>)> {
+        let (plan, columns) = self.plans.get(&id)?;
+        Some((plan, columns.clone()))
+    }
+
+    /// The layers, in the order of their columns.
+    pub(super) fn layers(&self, parameters: &Parameters<f32>) -> Vec<GradientLayer> {
+        let mut layers: Vec<(usize, GradientLayer)> = self
+            .plans
+            .iter()
+            .map(|(&id, (plan, columns))| {
+                let layer = GradientLayer {
+                    name: parameters.name(id).to_owned(),
+                    width: columns.len(),
+                    n_parameters: parameters.get(id).len(),
+                    is_exact: plan.is_exact(),
+                };
+                (columns.start, layer)
+            })
+            .collect();
+        layers.sort_by_key(|(start, _)| *start);
+        layers.into_iter().map(|(_, layer)| layer).collect()
+    }
+}
+
+/// The plan of one parameter, and the numbers it gives.
+fn plan(
+    projection: &Projection,
+    kind: Kind,
+    shape: [usize; 2],
+    moments: Option<&[Vec<f64>; 2]>,
+    seed: Seed,
+) -> (Plan, usize) {
+    let [n_out, n_in] = shape;
+    let n = n_out * n_in;
+    match (projection.basis, kind) {
+        (Basis::Identity, _) => (Plan::Whole, n),
+        // A vector has no factors; it is short, or as long as the vocabulary.
+        (Basis::Random | Basis::Pca, Kind::Vector) => dense(n, projection.rank, seed),
+        (Basis::Random | Basis::Pca, Kind::Linear | Kind::Table) => {
+            let rank = [n_out.min(projection.rank), n_in.min(projection.rank)];
+            let factors = factors(kind, shape, rank, moments, seed);
+            (Plan::Factors(factors), rank[0] * rank[1])
+        }
+        // The softmax gives every row of a table a gradient: too many numbers to write down.
+        (Basis::Gaussian | Basis::Sparse, Kind::Table) => {
+            let rank = projection.rank;
+            let rank = [n_out.min(rank), n_in.min(rank)];
+            let factors = factors(kind, shape, rank, None, seed);
+            (Plan::Factors(factors), rank[0] * rank[1])
+        }
+        (Basis::Gaussian, Kind::Vector) | (Basis::Sparse, Kind::Vector) => {
+            dense(n, projection.rank, seed)
+        }
+        (Basis::Gaussian, Kind::Linear) => dense(n, projection.rank * projection.rank, seed),
+        (Basis::Sparse, Kind::Linear) => sparse(n, projection.rank * projection.rank, seed),
+    }
+}
+
+/// A whole gradient by a random matrix, or as it is if it is short.
+fn dense(n: usize, width: usize, seed: Seed) -> (Plan, usize) {
+    if n <= width {
+        return (Plan::Whole, n);
+    }
+    let matrix = gaussian(width * n, width, seed);
+    (Plan::Dense { matrix, width }, width)
+}
+
+/// Places in the result that each number of a sparsely projected gradient is added to.
+const PLACES: usize = 4;
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a projection has far fewer columns than 2^31"
+)]
+fn sparse(n: usize, width: usize, seed: Seed) -> (Plan, usize) {
+    if n <= width {
+        return (Plan::Whole, n);
+    }
+    let per_number = PLACES.min(width).max(1);
+    let stream = seed.child("places").stream();
+    // One place in each of as many stretches, so that none is hit twice.
+    let places = (0..n as u64)
+        .flat_map(|number| (0..per_number).map(move |part| (number, part)))
+        .map(|(number, part)| {
+            let from = part * width / per_number;
+            let to = (part + 1) * width / per_number;
+            let place = from as u64 + stream.below((to - from) as u64, number, 2 * part as u64);
+            let sign = stream.bits(number, 2 * part as u64 + 1) & 1;
+            (place * 2 + sign) as u32
+        })
+        .collect();
+    let scale = 1.0 / libm::sqrtf(per_number as f32);
+    let plan = Plan::Sparse {
+        places,
+        per_number,
+        scale,
+    };
+    (plan, width)
+}
+
+fn factors(
+    kind: Kind,
+    [n_out, n_in]: [usize; 2],
+    rank: [usize; 2],
+    moments: Option<&[Vec<f64>; 2]>,
+    seed: Seed,
+) -> Factors {
+    let side = |n: usize, rank: usize, moment: Option<&Vec<f64>>, name: &str| -> Vec<f32> {
+        match moment {
+            _ if rank == n => identity(n),
+            Some(moment) if moment.len() == n * n => components(moment, n, rank),
+            _ => gaussian(rank * n, rank, seed.child(name)),
+        }
+    };
+    let of_table = kind == Kind::Table;
+    let moments = moments.filter(|_| !of_table);
+    let mut outputs = side(n_out, rank[0], moments.map(|both| &both[0]), "outputs");
+    if of_table {
+        let mut on_side = vec![0.0; outputs.len()];
+        for (at, row) in outputs.chunks_exact(n_out.max(1)).enumerate() {
+            for (item, &value) in row.iter().enumerate() {
+                on_side[item * rank[0] + at] = value;
+            }
+        }
+        outputs = on_side;
+    }
+    Factors {
+        rank,
+        outputs,
+        inputs: side(n_in, rank[1], moments.map(|both| &both[1]), "inputs"),
+        is_exact: rank == [n_out, n_in],
+    }
+}
+
+fn identity(n: usize) -> Vec<f32> {
+    let mut matrix = vec![0.0; n * n];
+    for at in 0..n {
+        matrix[at * n + at] = 1.0;
+    }
+    matrix
+}
+
+/// Normal numbers of variance `1 / rank`, by the method of Box and Muller.
+fn gaussian(n: usize, rank: usize, seed: Seed) -> Vec<f32> {
+    let stream = seed.stream();
+    let scale = 1.0 / libm::sqrt(rank as f64);
+    (0..n as u64)
+        .map(|at| {
+            // 1 - u lies in (0, 1], of which there is a logarithm.
+            let radius = libm::sqrt(-2.0 * libm::log(1.0 - stream.uniform(at, 0)));
+            let angle = std::f64::consts::TAU * stream.uniform(at, 1);
+            (scale * radius * libm::cos(angle)) as f32
+        })
+        .collect()
+}
+
+/// The directions in which rows vary most, [rank, n], by a symmetric second moment [n, n].
+fn components(moment: &[f64], n: usize, rank: usize) -> Vec<f32> {
+    let found = dense::symmetric(moment.to_vec(), n);
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|&a, &b| found.values[b].total_cmp(&found.values[a]).then(a.cmp(&b)));
+    order
+        .into_iter()
+        .take(rank)
+        .flat_map(|at| &found.vectors[at * n..(at + 1) * n])
+        .map(|&x| x as f32)
+        .collect()
+}
