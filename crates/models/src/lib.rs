@@ -23,8 +23,9 @@ pub use card::{Card, CardError, CardErrorKind, load, save};
 pub use data::{DataError, Samples, TrainingData};
 pub use history::{History, Sequences};
 pub use recommender::{
-    Capability, Entry, FitError, LoadError, LossGradients, Losses, Model, Parameter,
-    ParameterError, Recommender, SampleGradient, TargetGradient, UnknownModel, entry,
+    Capability, Entry, FeatureName, FitError, GradientLayer, GradientRows, LoadError,
+    LossGradients, Losses, Model, Parameter, ParameterError, Recommender, SampleGradient,
+    TargetGradient, UnknownModel, entry,
 };
 pub use recommenders::REGISTRY;
 pub use representations::Representations;

@@ -43,6 +43,17 @@ pub trait Model: Send + Sync {
         None
     }
 
+    /// Gradients of single losses as rows of numbers, if the model can give them.
+    fn gradient_rows(&self) -> Option<&dyn GradientRows> {
+        None
+    }
+
+    /// The named features that its scores are linear in, in the order of its weights, with the bias
+    /// among them; none for a model that has no such features.
+    fn feature_names(&self) -> &'static [FeatureName] {
+        &[]
+    }
+
     /// Weighted count of each vocabulary item as a target, if the model rests on counts.
     fn item_counts(&self) -> Option<&[f64]> {
         None
@@ -125,6 +136,66 @@ pub trait LossGradients: Send + Sync {
     fn at(&self, state: &Tensors) -> Result<Box<dyn LossGradients>, TensorError>;
 }
 
+/// Gradients of single losses as rows of numbers, layer after layer: exact for small models, a
+/// projection for large ones.
+///
+/// A row has the columns of all layers, one layer after the other, and is the gradient of one loss
+/// before weighting, in nats per unit of a parameter. It is computed in 64 bits where the model is,
+/// and rounded at the end. Rows do not depend on the number of threads, nor on which other samples
+/// are asked for.
+pub trait GradientRows: Send + Sync {
+    /// What the columns of a row belong to, in their order; there is at least one.
+    fn layers(&self) -> Vec<GradientLayer>;
+
+    /// Columns of a row: the widths of all layers.
+    fn width(&self) -> usize {
+        self.layers().iter().map(|layer| layer.width).sum()
+    }
+
+    /// What the objective adds for each squared parameter, times 2: the number that stands on the
+    /// diagonal of the second derivative beside the mean over loss terms; from 0 up.
+    fn regularisation(&self) -> f64;
+
+    /// Whether a sample, given by its position in `data`, gives a loss term, and so a gradient.
+    fn has_loss(&self, data: &TrainingData<'_>, sample: usize) -> bool;
+
+    /// Gradients of the losses of samples, given by their positions in `data`:
+    /// `[samples.len(), width]`, a row of zeros for a sample without a loss term.
+    fn sample_rows(&self, data: &TrainingData<'_>, samples: &[u32]) -> Vec<f32>;
+
+    /// Gradient of the mean loss of the relevant items of a request, `[width]`; `None` where that
+    /// loss depends on no parameter.
+    fn request_row(&self, history: History<'_>, relevant: &[u32]) -> Option<Vec<f32>>;
+
+    /// Rows whose outer products, summed over the samples with a loss term and divided by their
+    /// number, give the Gauss-Newton matrix of the mean loss before weighting and without
+    /// regularisation. `[samples.len(), rows per sample, width]`, as many rows for each sample, rows
+    /// of zeros among them; a sample's weight multiplies its outer products. `None`: not known.
+    fn curvature_rows(&self, data: &TrainingData<'_>, samples: &[u32]) -> Option<Vec<f32>>;
+}
+
+/// A part of a gradient: what the columns of a row of [`GradientRows`] belong to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GradientLayer {
+    /// Name of the layer.
+    pub name: String,
+    /// Columns of a row that belong to it; from 1 up.
+    pub width: usize,
+    /// Parameters of the layer; from 1 up.
+    pub n_parameters: usize,
+    /// Whether the columns are the derivatives by its parameters, one by one, and not a projection.
+    pub is_exact: bool,
+}
+
+/// A feature that a linear model gives a weight to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct FeatureName {
+    /// Name.
+    pub name: &'static str,
+    /// What it measures, with its unit.
+    pub doc: &'static str,
+}
+
 /// The gradient of what requests cost.
 pub struct TargetGradient(pub(crate) tensors::Gradients<f32>);
 
@@ -151,6 +222,8 @@ pub struct SampleGradient {
 pub enum Capability {
     /// [`Model::item_counts`].
     Counts,
+    /// [`Model::gradient_rows`].
+    GradientRows,
     /// [`Model::gradients`].
     Gradients,
     /// [`Model::losses`].
@@ -164,6 +237,7 @@ impl Capability {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Counts => "counts",
+            Self::GradientRows => "projected_gradients",
             Self::Gradients => "gradients",
             Self::Losses => "losses",
             Self::Transitions => "transitions",
@@ -308,6 +382,16 @@ pub enum FitError {
         /// Epoch, from 0 up; `None` if there are none.
         epoch: Option<u32>,
         /// The likely cause, with what can be done.
+        cause: String,
+    },
+    /// A problem that has a unique solution was not solved to the accuracy that is promised.
+    #[error("model `{model}` did not converge in {iterations} iterations: {cause}")]
+    NotConverged {
+        /// The model.
+        model: &'static str,
+        /// Iterations that were made.
+        iterations: u32,
+        /// How far it came and the likely cause, with what can be done.
         cause: String,
     },
     /// A checkpoint could not be kept, or was not read back as it was kept.
