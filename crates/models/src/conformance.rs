@@ -242,6 +242,7 @@ fn capabilities_are_what_the_model_gives() {
         let model = fit(entry, &samples, &sequences);
         let given = [
             (Capability::Counts, model.item_counts().is_some()),
+            (Capability::GradientRows, model.gradient_rows().is_some()),
             (Capability::Gradients, model.gradients().is_some()),
             (Capability::Losses, model.losses().is_some()),
             (Capability::Transitions, model.transitions().is_some()),

@@ -1,6 +1,7 @@
 //! Gradients of single losses as rows of numbers, layer after layer: whole where a model is small,
 //! projected where it is not.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::data::TrainingData;
@@ -67,44 +68,61 @@ impl Projection {
     }
 }
 
-/// A part of the parameters, and of each row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct GradientLayer {
-    /// Its name.
-    pub name: String,
-    /// Its numbers in a row.
-    pub width: usize,
-    /// Its parameters.
-    pub n_parameters: usize,
-    /// Whether products of rows are those of whole gradients.
-    pub is_exact: bool,
-}
-
-/// Gradients of single losses as rows of numbers. The loss is that of
-/// [`crate::LossGradients`] for neural models, and of [`crate::Losses`] for others; before weighting,
-/// without dropout and without regularisation.
+/// Gradients of single losses as rows of numbers, layer after layer: exact for small models, a
+/// projection for large ones.
+///
+/// A row has the columns of all layers, one layer after the other, and is the gradient of one loss
+/// before weighting, in nats per unit of a parameter. It is computed in 64 bits where the model is,
+/// and rounded at the end. Rows do not depend on the number of threads, nor on which other samples
+/// are asked for.
 pub trait GradientRows: Send + Sync {
-    /// The layers, in the order in which they lie in a row.
+    /// What the columns of a row belong to, in their order; there is at least one.
     fn layers(&self) -> Vec<GradientLayer>;
 
-    /// Strength of the squared norm in what was minimised: `(strength / 2) |θ|²` beside the mean
-    /// loss. 0 where there is none, or where its curvature is not that of a minimum.
+    /// Columns of a row: the widths of all layers.
+    fn width(&self) -> usize {
+        self.layers().iter().map(|layer| layer.width).sum()
+    }
+
+    /// What the objective adds for each squared parameter, times 2: the number that stands on the
+    /// diagonal of the second derivative beside the mean over loss terms; from 0 up.
     fn regularisation(&self) -> f64;
 
-    /// Whether a sample gives a loss term.
+    /// Whether a sample, given by its position in `data`, gives a loss term, and so a gradient.
     fn has_loss(&self, data: &TrainingData<'_>, sample: usize) -> bool;
 
-    /// Rows [samples, width] of these samples, which all give a loss term.
+    /// Gradients of the losses of samples, given by their positions in `data`:
+    /// `[samples.len(), width]`, a row of zeros for a sample without a loss term.
     fn sample_rows(&self, data: &TrainingData<'_>, samples: &[u32]) -> Vec<f32>;
 
-    /// Of each request, the gradient of the mean loss of its relevant items; `None` for one that no
-    /// parameter changes.
-    fn request_rows(&self, requests: &[(History<'_>, &[u32])]) -> Vec<Option<Vec<f32>>>;
+    /// Gradient of the mean loss of the relevant items of a request, `[width]`; `None` where that
+    /// loss depends on no parameter.
+    fn request_row(&self, history: History<'_>, relevant: &[u32]) -> Option<Vec<f32>>;
 
-    /// Rows whose outer products, summed over all samples and divided by their number, are the
-    /// Gauss-Newton matrix of the mean loss; some for each of these samples. `None`: not known.
-    fn curvature_rows(&self, data: &TrainingData<'_>, samples: &[u32]) -> Option<Vec<f32>> {
-        let _ = (data, samples);
-        None
+    /// The same for many requests, in their order.
+    fn request_rows(&self, requests: &[(History<'_>, &[u32])]) -> Vec<Option<Vec<f32>>> {
+        requests
+            .par_iter()
+            .map(|(history, relevant)| self.request_row(*history, relevant))
+            .collect()
     }
+
+    /// Rows whose outer products, summed over the samples with a loss term and divided by their
+    /// number, give the Gauss-Newton matrix of the mean loss before weighting and without
+    /// regularisation. `[samples.len(), rows per sample, width]`, as many rows for each sample, rows
+    /// of zeros among them; a sample's weight multiplies its outer products. `None`: not known.
+    fn curvature_rows(&self, data: &TrainingData<'_>, samples: &[u32]) -> Option<Vec<f32>>;
+}
+
+/// A part of a gradient: what the columns of a row of [`GradientRows`] belong to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GradientLayer {
+    /// Name of the layer.
+    pub name: String,
+    /// Columns of a row that belong to it; from 1 up.
+    pub width: usize,
+    /// Parameters of the layer; from 1 up.
+    pub n_parameters: usize,
+    /// Whether the columns are the derivatives by its parameters, one by one, and not a projection.
+    pub is_exact: bool,
 }

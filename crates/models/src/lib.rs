@@ -25,8 +25,8 @@ pub use data::{DataError, Samples, TrainingData};
 pub use gradient_rows::{Basis, GradientLayer, GradientRows, Projection};
 pub use history::{History, Sequences};
 pub use recommender::{
-    Capability, Entry, FitError, LoadError, LossGradients, Losses, Model, Parameter,
-    ParameterError, Recommender, SampleGradient, TargetGradient, UnknownModel, entry,
+    Capability, Entry, FeatureName, FitError, LoadError, LossGradients, Losses, Model, Parameter, ParameterError, Recommender, SampleGradient,
+    TargetGradient, UnknownModel, entry,
 };
 pub use recommenders::REGISTRY;
 pub use representations::Representations;
@@ -34,7 +34,7 @@ pub use run::{Checkpoint, Epoch, Observer, Run};
 /// Where a run's chance comes from.
 pub use seed::Seed;
 /// What models are saved as and made of.
-pub use tensors::{Csr, CsrError, TensorError, Tensors};
+pub use tensors::{Csr, CsrError, TensorError, Tensors, projected_layout};
 pub use tf_idf::{Features, Weights};
 pub use tokens::tokens;
 

@@ -45,9 +45,16 @@ pub trait Model: Send + Sync {
         None
     }
 
-    /// Gradients of single losses as they are, if the model is small enough to write them down.
+    /// Gradients of single losses as rows of numbers, if the model is small enough to write them
+    /// down.
     fn gradient_rows(&self) -> Option<&dyn GradientRows> {
         None
+    }
+
+    /// The named features that its scores are linear in, in the order of its weights, with the bias
+    /// among them; none for a model that has no such features.
+    fn feature_names(&self) -> &'static [FeatureName] {
+        &[]
     }
 
     /// Weighted count of each vocabulary item as a target, if the model rests on counts.
@@ -142,6 +149,15 @@ pub trait LossGradients: Send + Sync {
     fn at(&self, state: &Tensors) -> Result<Box<dyn LossGradients>, TensorError>;
 }
 
+/// A feature that a linear model gives a weight to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct FeatureName {
+    /// Name.
+    pub name: &'static str,
+    /// What it measures, with its unit.
+    pub doc: &'static str,
+}
+
 /// The gradient of what requests cost.
 pub struct TargetGradient(pub(crate) tensors::Gradients<f32>);
 
@@ -161,6 +177,9 @@ pub struct SampleGradient {
     pub norm_without_tables: f64,
     /// Its product with the gradient of the target.
     pub target_product: f64,
+    /// Distance of the probabilities of all items from the target as a one-hot vector: the length
+    /// of the gradient with respect to the logits.
+    pub error_norm: f64,
 }
 
 /// Something that a fitted model can give beyond scores.
@@ -168,6 +187,8 @@ pub struct SampleGradient {
 pub enum Capability {
     /// [`Model::item_counts`].
     Counts,
+    /// [`Model::gradient_rows`].
+    GradientRows,
     /// [`Model::gradients`].
     Gradients,
     /// [`Model::losses`].
@@ -181,6 +202,7 @@ impl Capability {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Counts => "counts",
+            Self::GradientRows => "projected_gradients",
             Self::Gradients => "gradients",
             Self::Losses => "losses",
             Self::Transitions => "transitions",
@@ -325,6 +347,16 @@ pub enum FitError {
         /// Epoch, from 0 up; `None` if there are none.
         epoch: Option<u32>,
         /// The likely cause, with what can be done.
+        cause: String,
+    },
+    /// A problem that has a unique solution was not solved to the accuracy that is promised.
+    #[error("model `{model}` did not converge in {iterations} iterations: {cause}")]
+    NotConverged {
+        /// The model.
+        model: &'static str,
+        /// Iterations that were made.
+        iterations: u32,
+        /// How far it came and the likely cause, with what can be done.
         cause: String,
     },
     /// A checkpoint could not be kept, or was not read back as it was kept.

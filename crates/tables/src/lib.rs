@@ -49,6 +49,7 @@ pub static TABLES: &[&Table] = &[
     &PROBE_SAMPLES,
     &PROBE_REQUESTS,
     &PROBE_GRADIENTS,
+    &PROJECTION_FIDELITY,
     &ITEM_COUNTS,
     &TRANSITIONS,
     &SCORES,

@@ -553,6 +553,27 @@ table! {
         norm_without_tables: Option<f64>,
         /// Product of the gradient of the sample with that of the target.
         target_product: Option<f64>,
+        /// Distance of the probabilities of all items from the target as a one-hot vector.
+        error_norm: Option<f64>,
+    }
+}
+
+table! {
+    /// How well products of projected gradients stand for those of whole ones, on pairs of a training
+    /// sample and a request. Sorted by `step`.
+    pub PROJECTION_FIDELITY = "projection_fidelity" of ProjectionFidelity {
+        /// Steps of training that led to the state.
+        step: u64,
+        /// Pairs that were compared.
+        n_pairs: u64,
+        /// Numbers in a projected gradient.
+        width: u64,
+        /// Parameters it stands for.
+        n_parameters: u64,
+        /// Pearson correlation of projected and exact products; null where one of them is constant.
+        pearson: Option<f64>,
+        /// Spearman correlation of the two.
+        spearman: Option<f64>,
     }
 }
 

@@ -44,6 +44,7 @@ mod kernels;
 mod named;
 mod optimiser;
 mod parameters;
+pub mod projected_layout;
 pub mod reference;
 mod require;
 mod tape;

@@ -143,6 +143,7 @@ pub(crate) fn cannot_fit(error: FitError) -> Failure {
         FitError::NoItems { .. }
         | FitError::Counts(_)
         | FitError::Diverged { .. }
+        | FitError::NotConverged { .. }
         | FitError::NotFinite { .. } => Failure::computation(error),
     }
 }

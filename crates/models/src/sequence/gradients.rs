@@ -296,6 +296,7 @@ impl<'p> Factors<'p> {
     /// Lengths, and products with a gradient, of all samples.
     fn finish(mut self, target: &Gradients<f32>) -> Vec<SampleGradient> {
         let mut found = vec![(0.0, 0.0, 0.0); self.n];
+        let mut errors = vec![0.0_f64; self.n];
         for (&id, layers) in &self.layers {
             let target = target.get(id);
             let layers = layers.chunks_exact(target.len().max(1));
@@ -339,6 +340,7 @@ impl<'p> Factors<'p> {
                     *product += dot(&outer.logits, target);
                     continue;
                 }
+                errors[sample] = square.sqrt();
                 *table += square * dot(&outer.hidden, &outer.hidden);
                 along.resize(n_rows, 0.0);
                 multiply(
@@ -354,7 +356,9 @@ impl<'p> Factors<'p> {
         }
         found
             .into_iter()
-            .map(|(layers, tables, target_product)| SampleGradient {
+            .zip(errors)
+            .map(|((layers, tables, target_product), error_norm)| SampleGradient {
+                error_norm,
                 // A mixed term that cancels the others may leave less than nothing.
                 norm: f64::max(layers + tables, 0.0).sqrt(),
                 norm_without_tables: f64::sqrt(layers),

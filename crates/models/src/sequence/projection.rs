@@ -139,11 +139,30 @@ impl<N: Network> GradientRows for Projected<N> {
     }
 
     fn sample_rows(&self, data: &TrainingData<'_>, samples: &[u32]) -> Vec<f32> {
-        let asked: Vec<Asked> = samples
+        let with_loss = |at: &usize| self.has_loss(data, samples[*at] as usize);
+        let places: Vec<usize> = (0..samples.len()).filter(with_loss).collect();
+        let asked: Vec<Asked> = places
             .iter()
-            .map(|&sample| self.model.asked(data, sample as usize))
+            .map(|&at| self.model.asked(data, samples[at] as usize))
             .collect();
-        self.all_rows(&asked)
+        let found = self.all_rows(&asked);
+        if places.len() == samples.len() {
+            return found;
+        }
+        let width = self.projector.width();
+        let mut rows = vec![0.0; samples.len() * width];
+        for (at, row) in places.into_iter().zip(found.chunks_exact(width.max(1))) {
+            rows[at * width..(at + 1) * width].copy_from_slice(row);
+        }
+        rows
+    }
+
+    fn request_row(&self, history: History<'_>, relevant: &[u32]) -> Option<Vec<f32>> {
+        self.request_rows(&[(history, relevant)]).pop().flatten()
+    }
+
+    fn curvature_rows(&self, _data: &TrainingData<'_>, _samples: &[u32]) -> Option<Vec<f32>> {
+        None
     }
 
     fn request_rows(&self, requests: &[(History<'_>, &[u32])]) -> Vec<Option<Vec<f32>>> {

@@ -9,7 +9,7 @@ use tensors::{Capture, Context, Gradients, Parameters, Tape};
 use super::sequences;
 use crate::counts::Counts;
 use crate::history::History;
-use crate::recommender::LossGradients;
+use crate::recommender::{LossGradients, Model};
 use crate::sequence::batches::Terms;
 use crate::sequence::objective::Objective;
 use crate::sequence::{Network, SequenceModel};
@@ -151,6 +151,17 @@ pub(super) fn gradients_are_those_of_single_samples<N: Network>(
             "{found_layers} {}",
             layers.sqrt()
         );
+        // Of the softmax: (1 - p)^2 + the squares of the others, at most 2.
+        let known = model.known(seen);
+        let mut scores = vec![0.0; network.n_items()];
+        model.score(None, known.history(), &mut scores);
+        let total: f64 = scores.iter().map(|score| score.exp()).sum();
+        let error: f64 = (0_u32..)
+            .zip(&scores)
+            .map(|(item, score)| score.exp() / total - f64::from(item == term.0))
+            .map(|gap| gap * gap)
+            .sum();
+        assert!(close(found.error_norm, error.sqrt(), 1.0), "{error}");
         let scale = norm * target.norm();
         assert!(
             close(found.target_product, along, scale),
