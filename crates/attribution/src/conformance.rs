@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::estimator::{EstimatorError, Need, Scores};
 use crate::gradients::Gradients;
 use crate::problem::{InMemory, Problem};
+use crate::projected::Projected;
 use crate::registry::{Entry, Prepared};
 use crate::{METHODS, Seed, toy};
 
@@ -26,11 +28,13 @@ fn bits(scores: &[Option<f64>]) -> Vec<Option<u64>> {
 }
 
 /// Runs a check for every entry on several problems, naming the entry where it fails.
-fn for_each_entry(check: impl Fn(&'static Entry, &InMemory) + std::panic::RefUnwindSafe) {
+fn for_each_entry(check: impl Fn(&'static Entry, &InMemory)) {
     for entry in METHODS {
         for seed in 0..3 {
             let problem = toy::problem(seed);
-            let outcome = std::panic::catch_unwind(|| check(entry, &problem));
+            // Nobody looks at the problem after a panic.
+            let guarded = std::panic::AssertUnwindSafe(|| check(entry, &problem));
+            let outcome = std::panic::catch_unwind(guarded);
             assert!(outcome.is_ok(), "`{}` breaks this law", entry.name);
         }
     }
@@ -171,7 +175,12 @@ fn numbers_that_make_no_sense_are_refused() {
 }
 
 /// A problem without one capability; the gradients that it still has.
-struct Without<'a>(&'a InMemory, Need, Option<Gradients>);
+struct Without<'a>(
+    &'a InMemory,
+    Need,
+    Option<Gradients>,
+    Option<Arc<dyn Projected>>,
+);
 
 impl<'a> Without<'a> {
     fn new(problem: &'a InMemory, need: Need) -> Self {
@@ -180,7 +189,16 @@ impl<'a> Without<'a> {
             Need::Trajectory => Gradients::new(vec![gradients.fitted().clone()]).unwrap(),
             _ => gradients.clone(),
         });
-        Self(problem, need, gradients)
+        let projected = problem.projected().filter(|_| need != Need::Projected);
+        let projected = projected.map(|projected| {
+            toy::change_projected(projected, problem.samples().len(), |mut rows| {
+                if need == Need::Curvature {
+                    rows.curvature = None;
+                }
+                rows
+            })
+        });
+        Self(problem, need, gradients, projected)
     }
 }
 
@@ -204,6 +222,9 @@ impl Problem for Without<'_> {
     fn gradients(&self) -> Option<&Gradients> {
         self.2.as_ref()
     }
+    fn projected(&self) -> Option<&dyn Projected> {
+        self.3.as_deref()
+    }
 }
 
 #[test]
@@ -215,6 +236,8 @@ fn a_method_asks_for_exactly_what_it_uses() {
             Need::Counts,
             Need::Gradients,
             Need::Trajectory,
+            Need::Projected,
+            Need::Curvature,
         ] {
             let without = Without::new(problem, need);
             let found = prepare(entry).estimate(&without, Seed::root(1), &|_| {});
@@ -226,6 +249,26 @@ fn a_method_asks_for_exactly_what_it_uses() {
             }
         }
     });
+}
+
+#[test]
+fn a_chosen_curvature_is_asked_for() {
+    let problem = toy::problem(0);
+    let without = Without::new(&problem, Need::Curvature);
+    let mut n = 0;
+    for entry in METHODS {
+        let Ok(chosen) = entry.prepare(&json!({ "operator": "gauss_newton" })) else {
+            continue;
+        };
+        n += 1;
+        let found = chosen.estimate(&problem, Seed::root(1), &|_| {}).unwrap();
+        let usual = estimate(entry, &problem, 1);
+        assert_ne!(found, usual, "`{}` takes no notice", entry.name);
+        let (method, need) = (entry.name, Need::Curvature);
+        let found = chosen.estimate(&without, Seed::root(1), &|_| {});
+        assert_eq!(found, Err(EstimatorError::Missing { method, need }));
+    }
+    assert!(n >= 4);
 }
 
 #[test]

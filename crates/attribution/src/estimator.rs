@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use crate::Seed;
 use crate::gradients::Gradients;
 use crate::problem::Problem;
+use crate::projected::{Projected, ProjectedError};
 
 /// Turns a problem into scores.
 pub trait Estimator: Send + Sync {
@@ -23,6 +24,11 @@ pub trait Estimator: Send + Sync {
         seed: Seed,
         on_progress: OnProgress<'_>,
     ) -> Result<Scores, EstimatorError>;
+
+    /// What the chosen parameters need beyond the card.
+    fn chosen_needs(&self) -> &'static [Need] {
+        &[]
+    }
 }
 
 /// Called now and then while a method works; never affects the result.
@@ -80,6 +86,8 @@ pub enum Family {
     Baseline,
     /// What a step of training on the sample does to the model.
     Gradient,
+    /// The same, followed to where training would end: through the inverse of a curvature.
+    Curvature,
     /// How crowded the neighbourhood of a sample is.
     Density,
     /// How a sample resembles what is asked for.
@@ -94,6 +102,7 @@ impl Family {
         match self {
             Self::Baseline => "baseline",
             Self::Gradient => "gradient",
+            Self::Curvature => "curvature",
             Self::Density => "density",
             Self::Similarity => "similarity",
             Self::Retraining => "retraining",
@@ -115,6 +124,11 @@ pub enum Need {
     Gradients,
     /// [`Problem::gradients`] at several states of the training, with learning rates.
     Trajectory,
+    /// [`Problem::projected`].
+    #[serde(rename = "projected_gradients")]
+    Projected,
+    /// [`Problem::projected`] with rows of the Gauss-Newton matrix.
+    Curvature,
 }
 
 impl Need {
@@ -126,6 +140,8 @@ impl Need {
             Self::Counts => "counts",
             Self::Gradients => "gradients",
             Self::Trajectory => "trajectory",
+            Self::Projected => "projected_gradients",
+            Self::Curvature => "curvature",
         }
     }
 
@@ -137,6 +153,8 @@ impl Need {
             Self::Counts => problem.counts().is_some(),
             Self::Gradients => problem.gradients().is_some(),
             Self::Trajectory => problem.gradients().is_some_and(Gradients::is_trajectory),
+            Self::Projected => problem.projected().is_some(),
+            Self::Curvature => problem.projected().is_some_and(Projected::has_curvature),
         }
     }
 }
@@ -272,6 +290,35 @@ pub enum EstimatorError {
         method: &'static str,
         /// What is missing.
         why: &'static str,
+    },
+    /// No sample has a gradient.
+    #[error("`{method}` has nothing to work on: no sample has a gradient")]
+    NoGradient {
+        /// The method.
+        method: &'static str,
+    },
+    /// Projected gradients cannot be read.
+    #[error(transparent)]
+    Projected(#[from] ProjectedError),
+    /// Projected gradients are too wide for a matrix.
+    #[error("`{method}` makes a matrix of width {width}, the widest has {limit}")]
+    TooWide {
+        /// The method.
+        method: &'static str,
+        /// Columns.
+        width: usize,
+        /// Columns that are allowed.
+        limit: usize,
+    },
+    /// A system of equations has no solution that can be had.
+    #[error("`{method}` has no solution: {what}")]
+    Unsolved {
+        /// The method.
+        method: &'static str,
+        /// What happened.
+        what: String,
+        /// What to change.
+        hint: &'static str,
     },
     /// A sample weighs more than the model counted: counts and samples are not of one training.
     #[error(

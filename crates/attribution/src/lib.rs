@@ -11,12 +11,14 @@
 
 #[cfg(test)]
 mod conformance;
+mod curvature;
 mod estimator;
 mod gradients;
 mod histories;
 mod methods;
 pub mod nearest;
 mod problem;
+mod projected;
 mod registry;
 #[cfg(test)]
 mod toy;
@@ -30,6 +32,10 @@ pub use methods::METHODS;
 pub use problem::{
     Counts, InMemory, Losses, Problem, ProblemError, Representations, RepresentationsError,
     Request, Samples, Target, Transition,
+};
+pub use projected::{
+    InMemoryProjected, Layer, Projected, ProjectedError, ProjectedRows, ProjectedState, Rows,
+    Stored, VisitRows, VisitSamples,
 };
 pub use registry::{Entry, Prepared, find};
 /// The seed tree that [`Prepared::estimate`] takes its chance from.

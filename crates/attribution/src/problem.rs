@@ -1,10 +1,12 @@
 //! What a method may look at.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tensors::{Csr, TensorError, Tensors};
 
 use crate::gradients::Gradients;
+use crate::projected::Projected;
 
 /// A training set, a target, and what is known of a model. A capability that is missing is `None`.
 pub trait Problem: Sync {
@@ -26,6 +28,10 @@ pub trait Problem: Sync {
     }
     /// Gradients of losses at the fitted model, or along its training.
     fn gradients(&self) -> Option<&Gradients> {
+        None
+    }
+    /// Gradients of losses, one row each.
+    fn projected(&self) -> Option<&dyn Projected> {
         None
     }
 }
@@ -189,6 +195,17 @@ pub struct InMemory {
     losses: Option<Losses>,
     counts: Option<Counts>,
     gradients: Option<Gradients>,
+    projected: Option<Shared>,
+}
+
+/// Projected gradients that are equal to themselves alone: to compare more, all would have to be read.
+#[derive(Clone, Debug)]
+struct Shared(Arc<dyn Projected>);
+
+impl PartialEq for Shared {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.0), Arc::as_ptr(&other.0))
+    }
 }
 
 /// What makes parts no problem.
@@ -379,6 +396,22 @@ impl InMemory {
         self.gradients = Some(gradients);
         Ok(self)
     }
+
+    /// Adds projected gradients.
+    ///
+    /// # Errors
+    /// If they speak of more or fewer samples.
+    pub fn with_projected(mut self, projected: Arc<dyn Projected>) -> Result<Self, ProblemError> {
+        if projected.n_samples() != self.samples.len() {
+            return Err(ProblemError::Length {
+                list: "projected gradients",
+                found: projected.n_samples(),
+                wanted: self.samples.len(),
+            });
+        }
+        self.projected = Some(Shared(projected));
+        Ok(self)
+    }
 }
 
 fn check_samples(samples: &Samples) -> Result<(), ProblemError> {
@@ -436,6 +469,10 @@ impl Problem for InMemory {
 
     fn gradients(&self) -> Option<&Gradients> {
         self.gradients.as_ref()
+    }
+
+    fn projected(&self) -> Option<&dyn Projected> {
+        self.projected.as_ref().map(|shared| &*shared.0)
     }
 }
 

@@ -106,6 +106,12 @@ impl Prepared {
         &self.parameters
     }
 
+    /// What the method cannot do without, with these parameters.
+    pub fn needs(&self) -> impl Iterator<Item = Need> {
+        let chosen = self.estimator.chosen_needs().iter();
+        self.entry.needs.iter().chain(chosen).copied()
+    }
+
     /// Scores every sample, in the problem's order; refuses scores that are not finite.
     ///
     /// # Errors
@@ -117,7 +123,7 @@ impl Prepared {
         on_progress: OnProgress<'_>,
     ) -> Result<Scores, EstimatorError> {
         let method = self.entry.name;
-        if let Some(&need) = self.entry.needs.iter().find(|need| !need.is_met(problem)) {
+        if let Some(need) = self.needs().find(|need| !need.is_met(problem)) {
             return Err(EstimatorError::Missing { method, need });
         }
         let scores = self

@@ -1,6 +1,7 @@
 //! Small problems for tests.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tensors::Csr;
 
@@ -9,6 +10,7 @@ use crate::gradients::{Gradients, State};
 use crate::problem::{
     Counts, InMemory, Losses, Problem, Representations, Request, Samples, Target, Transition,
 };
+use crate::projected::{InMemoryProjected, Layer, Projected, ProjectedRows, ProjectedState, Rows};
 
 const N_ITEMS: u32 = 12;
 const N_FEATURES: u32 = 10;
@@ -105,8 +107,16 @@ pub(crate) fn problem(seed: u64) -> InMemory {
         }
     });
     let gradients = Gradients::new(gradients.collect()).unwrap();
+    let projected = projected(&samples, &target, &mut draw);
     let representations = Representations::new(unit_rows(&histories), unit_rows(&items)).unwrap();
-    assemble(samples, target, representations, losses, gradients)
+    assemble(
+        samples,
+        target,
+        representations,
+        losses,
+        gradients,
+        projected,
+    )
 }
 
 /// A problem with counts that fit its samples.
@@ -116,6 +126,7 @@ fn assemble(
     representations: Representations,
     losses: Losses,
     gradients: Gradients,
+    projected: Arc<dyn Projected>,
 ) -> InMemory {
     let rows = (0..samples.len())
         .map(|i| (samples.last_item[i], samples.item[i], samples.weight[i]))
@@ -126,7 +137,102 @@ fn assemble(
         .and_then(|problem| problem.with_losses(losses))
         .and_then(|problem| problem.with_counts(counts))
         .and_then(|problem| problem.with_gradients(gradients))
+        .and_then(|problem| problem.with_projected(projected))
         .unwrap()
+}
+
+/// Rows of two layers, the second one projected, at two states; samples and requests without a history
+/// have none, and some are zero.
+fn projected(samples: &Samples, target: &Target, draw: &mut seed::Sequence) -> Arc<dyn Projected> {
+    let layer = |name: &str, columns: std::ops::Range<usize>, is_exact| Layer {
+        name: name.to_owned(),
+        n_parameters: if is_exact { columns.len() } else { 40 },
+        columns,
+        is_exact,
+    };
+    let layers = vec![layer("first", 0..2, true), layer("second", 2..5, false)];
+    let mut row = |is_zero: bool| -> Vec<f32> {
+        (0..5)
+            .map(|_| (draw.uniform() - 0.5) as f32 * f32::from(u8::from(!is_zero)))
+            .collect()
+    };
+    let states = [3, 9].map(|step| {
+        let mut rows = ProjectedRows::default();
+        for (position, history) in (0..).zip(&samples.history_row) {
+            if *history > 0 {
+                rows.samples.numbers.push(position);
+                rows.samples.values.extend(row(position % 5 == 0));
+            }
+        }
+        for request in target
+            .requests
+            .iter()
+            .filter(|request| request.history_row > 0)
+        {
+            rows.requests.numbers.push(request.request);
+            rows.requests.values.extend(row(false));
+        }
+        rows.curvature = Some((0..90).flat_map(|_| row(false)).collect());
+        let state = ProjectedState {
+            step,
+            learning_rate: Some(0.1),
+        };
+        (state, rows)
+    });
+    let (n, m) = (samples.len(), target.requests.len());
+    Arc::new(InMemoryProjected::new(layers, 0.01, n, m, states.to_vec()).unwrap())
+}
+
+/// The same gradients with other rows, made from those of each state.
+pub(crate) fn change_projected(
+    projected: &dyn Projected,
+    n_samples: usize,
+    change: impl Fn(ProjectedRows) -> ProjectedRows,
+) -> Arc<dyn Projected> {
+    let states = (0..).zip(projected.states()).map(|(at, &state)| {
+        let mut rows = ProjectedRows {
+            requests: projected.requests(at).unwrap(),
+            ..ProjectedRows::default()
+        };
+        projected
+            .visit(at, &mut |samples, values| {
+                rows.samples.numbers.extend(samples);
+                rows.samples.values.extend(values);
+                Ok(())
+            })
+            .unwrap();
+        let mut roots = Vec::new();
+        projected
+            .visit_curvature(at, &mut |values| {
+                roots.extend(values);
+                Ok(())
+            })
+            .unwrap();
+        rows.curvature = Some(roots);
+        (state, change(rows))
+    });
+    let states: Vec<_> = states.collect();
+    let layers = projected.layers().to_vec();
+    let (penalty, n_requests) = (projected.regularisation(), projected.n_requests());
+    Arc::new(InMemoryProjected::new(layers, penalty, n_samples, n_requests, states).unwrap())
+}
+
+/// The rows of these positions, numbered anew.
+fn pick_rows(rows: &Rows, width: usize, places: &[usize]) -> Rows {
+    let mut picked = Rows::default();
+    for (new, &place) in (0..).zip(places) {
+        let found = rows
+            .numbers
+            .iter()
+            .position(|&number| number as usize == place);
+        if let Some(at) = found {
+            picked.numbers.push(new);
+            picked
+                .values
+                .extend(&rows.values[at * width..(at + 1) * width]);
+        }
+    }
+    picked
 }
 
 /// What a count model counts in samples (last item, target, weight).
@@ -196,6 +302,7 @@ pub(crate) fn rearrange(problem: &InMemory, places: &[usize]) -> InMemory {
         occurred_at: pick(&samples.occurred_at, places),
         weight: pick(&samples.weight, places),
     };
+    let projected = problem.projected().unwrap();
     let states = problem.gradients().unwrap().states().iter();
     let states = states.map(|state| State {
         norm: pick(&state.norm, places),
@@ -209,6 +316,10 @@ pub(crate) fn rearrange(problem: &InMemory, places: &[usize]) -> InMemory {
         problem.representations().unwrap().clone(),
         pick(problem.losses().unwrap(), places),
         Gradients::new(states.collect()).unwrap(),
+        change_projected(projected, places.len(), |rows| ProjectedRows {
+            samples: pick_rows(&rows.samples, projected.width(), places),
+            ..rows
+        }),
     )
 }
 
@@ -224,12 +335,21 @@ pub(crate) fn restrict(problem: &InMemory, is_chosen: impl Fn(usize) -> bool) ->
 pub(crate) fn reverse_requests(problem: &InMemory) -> InMemory {
     let mut target = problem.target().clone();
     target.requests.reverse();
+    let projected = problem.projected().unwrap();
+    let width = projected.width();
+    let turned = change_projected(projected, problem.samples().len(), |mut rows| {
+        rows.requests.numbers.reverse();
+        let values = rows.requests.values.chunks(width).rev().flatten();
+        rows.requests.values = values.copied().collect();
+        rows
+    });
     assemble(
         problem.samples().clone(),
         target,
         problem.representations().unwrap().clone(),
         problem.losses().unwrap().clone(),
         problem.gradients().unwrap().clone(),
+        turned,
     )
 }
 
@@ -246,6 +366,11 @@ pub(crate) fn without_request_features() -> InMemory {
         problem.representations().unwrap().clone(),
         problem.losses().unwrap().clone(),
         problem.gradients().unwrap().clone(),
+        change_projected(
+            problem.projected().unwrap(),
+            problem.samples().len(),
+            |rows| rows,
+        ),
     )
 }
 

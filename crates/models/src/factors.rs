@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use seed::Seed;
 
-use crate::dense::{dot, kernels};
+use tensors::dense::{dot, kernels};
 
 /// Normal vectors `[n, dimensions]` with mean 0: entry (i, k) is a function of the seed, i and k.
 pub(crate) fn initial(seed: Seed, n: usize, dimensions: usize, deviation: f64) -> Vec<f64> {

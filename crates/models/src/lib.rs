@@ -8,7 +8,6 @@ mod card;
 mod cells;
 mod counts;
 mod data;
-mod dense;
 mod factors;
 mod gradient_rows;
 mod history;

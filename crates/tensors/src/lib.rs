@@ -1,4 +1,5 @@
-//! Numbers in bulk: sparse matrices, named tensors and their files; and the training core.
+//! Numbers in bulk: sparse matrices, dense linear algebra, named tensors and their files; and the
+//! training core.
 //!
 //! Files are safetensors without metadata, so that equal tensors give equal bytes.
 //!
@@ -40,6 +41,7 @@
 
 mod context;
 mod csr;
+pub mod dense;
 mod kernels;
 mod named;
 mod optimiser;

@@ -1,19 +1,27 @@
 //! Every method: one file each, and two lines here.
 
+mod datainf;
 mod duplicates;
+#[cfg(test)]
+mod exactness;
 mod gradient_cosine;
 mod gradient_dot;
 mod gradient_norm;
 mod history_length;
+mod influence;
 mod knn_density;
 mod knn_shapley;
 mod leave_one_out;
+mod leverage;
+mod logra;
 mod loss;
 mod popularity;
 mod random;
 mod recency;
+mod relat_if;
 mod self_influence;
 mod tracin;
+mod trak;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,20 +29,26 @@ use crate::registry::Entry;
 
 /// All methods, by name.
 pub static METHODS: &[Entry] = &[
+    Entry::of::<datainf::DataInf>(),
     Entry::of::<duplicates::Duplicates>(),
     Entry::of::<gradient_cosine::GradientCosine>(),
     Entry::of::<gradient_dot::GradientDot>(),
     Entry::of::<gradient_norm::GradientNorm>(),
     Entry::of::<history_length::HistoryLength>(),
+    Entry::of::<influence::Influence>(),
     Entry::of::<knn_density::KnnDensity>(),
     Entry::of::<knn_shapley::KnnShapley>(),
     Entry::of::<leave_one_out::LeaveOneOut>(),
+    Entry::of::<leverage::Leverage>(),
+    Entry::of::<logra::Logra>(),
     Entry::of::<loss::Loss>(),
     Entry::of::<popularity::Popularity>(),
     Entry::of::<random::Random>(),
     Entry::of::<recency::Recency>(),
+    Entry::of::<relat_if::RelatIf>(),
     Entry::of::<self_influence::SelfInfluence>(),
     Entry::of::<tracin::Tracin>(),
+    Entry::of::<trak::Trak>(),
 ];
 
 /// The parameters of a method that has none.

@@ -26,10 +26,10 @@ use tensors::{Csr, TensorError, Tensors};
 use crate::cells::cells;
 use crate::counts::Counts;
 use crate::data::TrainingData;
-use crate::dense::invert;
 use crate::history::History;
 use crate::recommender::{FitError, LoadError, Model, Parameter, Recommender};
 use crate::run::Run;
+use tensors::dense::invert;
 
 const WEIGHTS: &str = "item_weights";
 

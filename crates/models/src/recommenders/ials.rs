@@ -47,11 +47,11 @@ use tensors::{Csr, TensorError, Tensors};
 use crate::cells::sums;
 use crate::counts::Counts;
 use crate::data::TrainingData;
-use crate::dense::{Eigen, add_scaled, cholesky, dot, gram, kernels, rotate, solve, symmetric};
 use crate::factors::{initial, scores};
 use crate::history::History;
 use crate::recommender::{FitError, LoadError, Model, Parameter, Recommender};
 use crate::run::{Checkpoint, Epoch, Run};
+use tensors::dense::{Eigen, add_scaled, cholesky, dot, gram, kernels, rotate, solve, symmetric};
 
 const ITEMS: &str = "item_factors";
 const SPECTRUM: &str = "item_spectrum";

@@ -21,8 +21,8 @@ use seed::{Seed, Stream};
 
 use super::state::State;
 use crate::data::TrainingData;
-use crate::dense::{dot, kernels};
 use crate::recommender::FitError;
+use tensors::dense::{dot, kernels};
 
 /// Most blocks of either side.
 const MOST_BLOCKS: usize = 16;

@@ -9,16 +9,16 @@
 const MOST_ROUNDS: usize = 60;
 
 /// Eigenvalues, in no order, and their eigenvectors.
-pub(crate) struct Eigen {
+pub struct Eigen {
     /// `[n]`.
-    pub(crate) values: Vec<f64>,
+    pub values: Vec<f64>,
     /// `[n, n]`; row k is the vector of value k, of length 1.
-    pub(crate) vectors: Vec<f64>,
+    pub vectors: Vec<f64>,
 }
 
 /// Eigenvalues and eigenvectors of a symmetric matrix `[n, n]`, both to within rounding of the largest
 /// entry: smaller eigenvalues may come out as 0 or slightly below.
-pub(crate) fn symmetric(mut matrix: Vec<f64>, n: usize) -> Eigen {
+pub fn symmetric(mut matrix: Vec<f64>, n: usize) -> Eigen {
     // Entries of about 1, so that no square overflows or vanishes.
     let largest = matrix.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
     let scale = if largest > 0.0 { largest } else { 1.0 };

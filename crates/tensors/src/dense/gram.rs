@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::product;
+
 /// Rows that are summed at once: few enough to be spread over threads, and at most 64 blocks. A
 /// function of the number of rows alone.
 fn block(n: usize) -> usize {
@@ -49,7 +51,7 @@ kernels! {
 }
 
 /// The product of the transposed matrix with itself, `[columns, columns]`.
-pub(crate) fn gram(matrix: &[f64], columns: usize) -> Vec<f64> {
+pub fn gram(matrix: &[f64], columns: usize) -> Vec<f64> {
     let mut out = vec![0.0; columns * columns];
     if columns == 0 {
         return out;
@@ -76,9 +78,17 @@ pub(crate) fn gram(matrix: &[f64], columns: usize) -> Vec<f64> {
     out
 }
 
+/// Adds the product of the transposed matrix with itself to `out`, `[columns, columns]`: to the lower
+/// triangle with the diagonal; beyond it only some numbers are kept up, and none of them counts. For
+/// matrices too large to be in memory at once, which come some rows at a time: the sum over the rows of
+/// one call is made first and then added.
+pub fn add_gram(out: &mut [f64], rows: &[f64], columns: usize) {
+    product::add_columns(out, rows, columns);
+}
+
 /// Multiplies every row by the transpose of a matrix `[columns, columns]`, in place: entry k becomes
 /// the product with row k of `basis`.
-pub(crate) fn rotate(matrix: &mut [f64], columns: usize, basis: &[f64]) {
+pub fn rotate(matrix: &mut [f64], columns: usize, basis: &[f64]) {
     // By column of `basis`, so that sums run over whole rows.
     let mut mirrored = vec![0.0; columns * columns];
     for i in 0..columns {
@@ -133,6 +143,10 @@ mod tests {
         for (n, columns) in [(1, 1), (3, 2), (1030, 5), (7, 18)] {
             let matrix = numbers(n * columns);
             let found = gram(&matrix, columns);
+            let mut lower = vec![0.0; columns * columns];
+            let half = n / 2 * columns;
+            add_gram(&mut lower, &matrix[..half], columns);
+            add_gram(&mut lower, &matrix[half..], columns);
             let basis = numbers(columns * columns);
             let mut turned = matrix.clone();
             rotate(&mut turned, columns, &basis);
@@ -142,6 +156,7 @@ mod tests {
                 for j in 0..columns {
                     let expected: f64 = (0..n).map(|row| at(row, i) * at(row, j)).sum();
                     assert!((found[i * columns + j] - expected).abs() < 1e-9);
+                    assert!(j > i || (lower[i * columns + j] - expected).abs() < 1e-9);
                 }
                 for row in 0..n {
                     let expected: f64 = (0..columns)

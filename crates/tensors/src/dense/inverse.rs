@@ -12,87 +12,16 @@
 
 use rayon::prelude::*;
 
+use super::product::{Into, TALL, WIDE, multiply, pack};
 use super::{cholesky, solve};
 
 /// Rows that are swept at once.
 const BLOCK: usize = 192;
 
-/// Rows and columns of the products that are held in registers.
-const TALL: usize = 4;
-const WIDE: usize = 16;
-
 /// Rows that one task updates: with their factors they stay in the second cache.
 const STRIP: usize = 64;
 
-/// Rows in groups of `N`, each group column by column, the last one filled up with zeros.
-fn pack<const N: usize>(rows: &[f64], depth: usize) -> Vec<f64> {
-    let n = rows.len() / depth.max(1);
-    let mut packed = vec![0.0; n.div_ceil(N) * N * depth];
-    packed
-        .par_chunks_mut((N * depth).max(1))
-        .zip(rows.par_chunks((N * depth).max(1)))
-        .for_each(|(packed, rows)| {
-            for (lane, row) in rows.chunks_exact(depth).enumerate() {
-                for (x, group) in row.iter().zip(packed.chunks_exact_mut(N)) {
-                    group[lane] = *x;
-                }
-            }
-        });
-    packed
-}
-
-/// Products of `TALL` rows with `WIDE` rows.
-#[inline(always)]
-fn products(tall: &[f64], wide: &[f64]) -> [[f64; WIDE]; TALL] {
-    let mut sums = [[0.0; WIDE]; TALL];
-    let (tall, _) = tall.as_chunks::<TALL>();
-    let (wide, _) = wide.as_chunks::<WIDE>();
-    for (a, b) in tall.iter().zip(wide) {
-        for (sums, a) in sums.iter_mut().zip(a) {
-            for (sum, b) in sums.iter_mut().zip(b) {
-                *sum = a.mul_add(*b, *sum);
-            }
-        }
-    }
-    sums
-}
-
 kernels! {
-    /// The products of packed rows `tall` with the first `n_wide` groups of packed rows `wide`, put into
-    /// or subtracted from `out`, whose rows are `width` long.
-    fn multiply<'a>(
-        tall: &'a [f64],
-        wide: &'a [f64],
-        depth: usize,
-        n_wide: usize,
-        out: &'a mut [f64],
-        width: usize,
-        subtract: bool,
-    ) -> () {
-        for (group, wide) in wide.chunks_exact(WIDE * depth).take(n_wide).enumerate() {
-            let first = group * WIDE;
-            for (rows, tall) in tall.chunks_exact(TALL * depth).enumerate() {
-                let sums = products(tall, wide);
-                for (row, sums) in sums.iter().enumerate() {
-                    let start = (rows * TALL + row) * width;
-                    // Groups are filled up with zeros beyond the last row and column.
-                    let Some(row) = out.get_mut(start + first..start + width) else {
-                        continue;
-                    };
-                    if subtract {
-                        for (out, sum) in row.iter_mut().zip(sums) {
-                            *out -= sum;
-                        }
-                    } else {
-                        for (out, sum) in row.iter_mut().zip(sums) {
-                            *out = *sum;
-                        }
-                    }
-                }
-            }
-        }
-    }
-
     fn factorise<'a>(block: &'a mut [f64], n: usize) -> bool {
         cholesky(block, n)
     }
@@ -138,7 +67,7 @@ fn invert_block(mut block: Vec<f64>, n: usize) -> Option<Vec<f64>> {
 /// Replaces the lower triangle of a symmetric positive definite matrix `[n, n]`, diagonal included, by
 /// that of its inverse, and calls `progress` with the rows done. The upper triangle is neither read
 /// nor of any use afterwards. `false` if the matrix is not positive definite.
-pub(crate) fn invert(matrix: &mut [f64], n: usize, mut progress: impl FnMut(usize)) -> bool {
+pub fn invert(matrix: &mut [f64], n: usize, mut progress: impl FnMut(usize)) -> bool {
     for from in (0..n).step_by(BLOCK) {
         let to = (from + BLOCK).min(n);
         let depth = to - from;
@@ -154,7 +83,7 @@ pub(crate) fn invert(matrix: &mut [f64], n: usize, mut progress: impl FnMut(usiz
             .par_chunks_mut(STRIP * depth)
             .zip(tall.par_chunks(STRIP * depth))
             .for_each(|(out, tall)| {
-                multiply(tall, &wide, depth, usize::MAX, out, depth, false);
+                multiply(tall, &wide, depth, usize::MAX, out, depth, Into::Put);
             });
         // A - C P^-1 C'.
         let tall = pack::<TALL>(&swept, depth);
@@ -166,7 +95,7 @@ pub(crate) fn invert(matrix: &mut [f64], n: usize, mut progress: impl FnMut(usiz
             .for_each(|(strip, (out, tall))| {
                 // Columns up to the last row of the strip.
                 let n_wide = ((strip + 1) * STRIP).div_ceil(WIDE);
-                multiply(tall, &wide, depth, n_wide, out, n, true);
+                multiply(tall, &wide, depth, n_wide, out, n, Into::Subtract);
             });
         write_back(matrix, n, from..to, &swept, &inverse);
         progress(to);
@@ -207,7 +136,11 @@ fn write_back(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conformance::in_pool;
+
+    fn in_pool<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().unwrap().install(work)
+    }
 
     /// A positive definite matrix that is far from diagonal.
     fn matrix(n: usize) -> Vec<f64> {

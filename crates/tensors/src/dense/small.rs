@@ -1,13 +1,13 @@
 //! Vectors, and systems of equations that fit into the caches.
 
-use super::Real;
+use super::Fused;
 
 /// Interleaved sums that a sum of products is cut into.
 const LANES: usize = 16;
 
 /// Sum of products of two vectors of one length.
 #[inline(always)]
-pub(crate) fn dot<F: Real>(x: &[F], y: &[F]) -> F {
+pub fn dot<F: Fused>(x: &[F], y: &[F]) -> F {
     let mut lanes = [F::default(); LANES];
     let (x_chunks, x_rest) = x.as_chunks::<LANES>();
     let (y_chunks, y_rest) = y.as_chunks::<LANES>();
@@ -32,7 +32,7 @@ pub(crate) fn dot<F: Real>(x: &[F], y: &[F]) -> F {
 
 /// `y += a x`.
 #[inline(always)]
-pub(crate) fn add_scaled<F: Real>(y: &mut [F], a: F, x: &[F]) {
+pub fn add_scaled<F: Fused>(y: &mut [F], a: F, x: &[F]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y = a.fused(x, *y);
     }
@@ -41,7 +41,7 @@ pub(crate) fn add_scaled<F: Real>(y: &mut [F], a: F, x: &[F]) {
 /// Replaces the lower triangle of a symmetric matrix `[n, n]` by its Cholesky factor; `false` if the
 /// matrix is not positive definite. The upper triangle is not looked at.
 #[inline(always)]
-pub(crate) fn cholesky(matrix: &mut [f64], n: usize) -> bool {
+pub fn cholesky(matrix: &mut [f64], n: usize) -> bool {
     for i in 0..n {
         let (above, row) = matrix.split_at_mut(i * n);
         for j in 0..i {
@@ -59,7 +59,7 @@ pub(crate) fn cholesky(matrix: &mut [f64], n: usize) -> bool {
 
 /// Solves L L' x = b in place, with L the lower triangle of a matrix `[n, n]`.
 #[inline(always)]
-pub(crate) fn solve(factor: &[f64], n: usize, b: &mut [f64]) {
+pub fn solve(factor: &[f64], n: usize, b: &mut [f64]) {
     for i in 0..n {
         let row = &factor[i * n..=i * n + i];
         b[i] = (b[i] - dot(&row[..i], &b[..i])) / row[i];
