@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tune;
-use models::{Capability, Entry, REGISTRY};
+use models::{Capability, Entry, Projection, REGISTRY};
 use serde::{Deserialize, Serialize};
 use stage::yaml::Named;
 use stage::{Exit, Failure, Offer, Offers, suggest};
@@ -185,6 +185,10 @@ pub struct Gradients {
     /// Part whose requests make the gradient of the target.
     #[serde(default = "fit_part")]
     pub part: Part,
+    /// Whether the gradients themselves are kept, made short: what curvature is estimated from. Of a
+    /// model whose gradients are short they are kept as they are.
+    #[serde(default)]
+    pub projection: Option<Projection>,
 }
 
 fn fit_part() -> Part {
@@ -286,6 +290,10 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
 
 /// The capability that mode `probe` passes on only where it is told to take gradients.
 pub(crate) const GRADIENTS: &str = Capability::Gradients.as_str();
+/// The capability that it passes on, or adds to gradients, where it is told to keep them projected.
+const PROJECTED: &str = Capability::GradientRows.as_str();
+/// What a model that writes its gradients down can say beside them.
+const CURVATURE: &str = "curvature";
 /// The fact that says which requests gradients are measured against.
 const GRADIENTS_PART: &str = "gradients_part";
 /// The input with states along the training.
@@ -460,6 +468,23 @@ fn check_serve(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
     Ok(Offers::from([("latency".to_owned(), vec![offer])]))
 }
 
+/// What of a model's capabilities its probe has, with what the probe adds to them.
+pub(crate) fn probed<'w>(config: &Config, model: &BTreeSet<&'w str>) -> BTreeSet<&'w str> {
+    let mut words = model.clone();
+    let projection = config.gradients.and_then(|gradients| gradients.projection);
+    if projection.is_none() {
+        words.remove(PROJECTED);
+    } else if model.contains(PROJECTED) {
+        words.insert(CURVATURE);
+    } else if model.contains(GRADIENTS) {
+        words.insert(PROJECTED);
+    }
+    if config.gradients.is_none() {
+        words.remove(GRADIENTS);
+    }
+    words
+}
+
 fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
     let model = check_fitted("probe", config, offers)?;
     let mut offer = Offer {
@@ -467,20 +492,27 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
         ..Offer::default()
     };
     if let Some(model) = model {
-        offer.capabilities.clone_from(&model.capabilities);
+        let words = model.capabilities.iter().map(String::as_str).collect();
+        let words = probed(config, &words);
+        offer.capabilities = words.into_iter().map(str::to_owned).collect();
         offer.facts.clone_from(&model.facts);
     }
     offer.capabilities.insert("representations".to_owned());
     let has_states = offers.contains_key(CHECKPOINTS);
     match config.gradients {
-        Some(Gradients { part }) => {
+        Some(Gradients { part, projection }) => {
             if !matches!(part, Part::ValuationFit | Part::ValuationTune) {
                 return Err(wrong(format!(
                     "`gradients.part` cannot be `{part}`: importance is measured against a valuation part"
                 ))
                 .hint("write `gradients: { part: valuation.fit }`"));
             }
-            if offer.capabilities.contains(GRADIENTS) {
+            if projection.is_some_and(|projection| projection.rank == 0) {
+                return Err(wrong("`gradients.projection.rank` is 0: nothing would be left")
+                    .hint("write a number from 1 up, such as 16"));
+            }
+            let has_any = [GRADIENTS, PROJECTED].map(|word| offer.capabilities.contains(word));
+            if has_any.contains(&true) {
                 offer
                     .facts
                     .insert(GRADIENTS_PART.to_owned(), part.to_string());
@@ -495,9 +527,7 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
                     .hint("write `gradients: {}`, or leave the input out"),
             );
         }
-        None => {
-            offer.capabilities.remove(GRADIENTS);
-        }
+        None => {}
     }
     Ok(Offers::from([("probe".to_owned(), vec![offer])]))
 }

@@ -124,7 +124,7 @@ fn acting() -> Vec<Field> {
 
 /// What the modes beside `fit` look at.
 fn other_modes() -> Vec<Field> {
-    use FieldKind::{Integer, Number, String};
+    use FieldKind::{Boolean, Integer, Number, String};
     vec![
         field(
             "replicas",
@@ -137,6 +137,24 @@ fn other_modes() -> Vec<Field> {
             String,
             Some("null"),
             "mode `probe`: take the gradient of every sample, and its product with that of the requests of this part, `valuation.fit` if `gradients: {}`; left out: none",
+        ),
+        field(
+            "gradients.projection.basis",
+            String,
+            Some("null"),
+            "mode `probe`: keep the gradients themselves, made short (`projection: {}`): `random` (both factors of each layer by normal numbers), `pca` (by their principal components), `gaussian` or `sparse` (whole layers by normal numbers or few signs), `identity` (as they are, for small models); tables are always projected by their factors except by `identity`; a model whose gradients are short keeps them as they are",
+        ),
+        field(
+            "gradients.projection.rank",
+            Integer,
+            Some("16"),
+            "numbers left of each factor: a layer gives at most the square of it, a vector it",
+        ),
+        field(
+            "gradients.projection.tables",
+            Boolean,
+            Some("true"),
+            "whether tables of items, positions and attributes are part of the gradient",
         ),
         field(
             "features.max_history",
@@ -257,7 +275,7 @@ mod tests {
     #[test]
     fn the_fields_described_are_the_fields_read() {
         let config: Config = stage::yaml::parse(
-            "act: { drop_lowest: 0.1 }\ntune: { grid: {} }\ngradients: {}\nseed: 1\n",
+            "act: { drop_lowest: 0.1 }\ntune: { grid: {} }\ngradients: { projection: {} }\nseed: 1\n",
             "t",
         )
         .unwrap();

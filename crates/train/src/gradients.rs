@@ -1,19 +1,24 @@
 //! Mode `probe` with `gradients`: lengths of the gradients of single samples, and their products with
 //! the gradient of what the requests of one part cost, at the fitted model or at every state that is
-//! wired.
+//! wired; and the gradients themselves, projected, where that is asked for.
 
 use std::path::Path;
 
-use models::{LossGradients, Model, Sequences, TargetGradient, Tensors, TrainingData};
+use models::{
+    History, LossGradients, Model, Projection, Seed, Sequences, TargetGradient, Tensors,
+    TrainingData,
+};
 use stage::{Exit, Failure, Io};
 use tables::{KeptCheckpoint, Part, ProbeGradient, Request, RowWriter};
 
+use crate::projected;
+
 /// A state along the training, or the fitted model where none is wired.
-struct State {
-    step: u64,
-    learning_rate: Option<f64>,
+pub(crate) struct State {
+    pub(crate) step: u64,
+    pub(crate) learning_rate: Option<f64>,
     /// `None`: the model itself.
-    weights: Option<Tensors>,
+    pub(crate) weights: Option<Tensors>,
 }
 
 /// What gradients are taken of.
@@ -23,14 +28,17 @@ pub(crate) struct Asked<'a> {
     pub(crate) sequences: &'a Sequences,
     pub(crate) requests: &'a [Request],
     pub(crate) part: Part,
+    pub(crate) projection: Option<Projection>,
+    pub(crate) seed: Seed,
 }
 
-/// Writes `probe_gradients`, sorted by step and sample; nothing for a model without gradients.
+/// Writes `probe_gradients`, sorted by step and sample, and what belongs to projected gradients;
+/// nothing for a model without either.
 pub(crate) fn write(asked: &Asked<'_>, io: &Io, out: &Path) -> Result<(), Failure> {
-    let Some(gradients) = asked.model.gradients() else {
+    if asked.model.gradients().is_none() && asked.model.gradient_rows().is_none() {
         return Ok(());
-    };
-    let of_part: Vec<_> = asked
+    }
+    let (numbers, of_part): (Vec<u32>, Vec<(History<'_>, &[u32])>) = asked
         .requests
         .iter()
         .filter(|request| request.part == asked.part && !request.relevant.is_empty())
@@ -39,9 +47,10 @@ pub(crate) fn write(asked: &Asked<'_>, io: &Io, out: &Path) -> Result<(), Failur
             let history = asked
                 .sequences
                 .history(request.sequence, request.history_end)?;
-            Some((history, request.relevant.as_slice()))
+            let relevant = request.relevant.as_slice();
+            Some((request.request, (history, relevant)))
         })
-        .collect();
+        .unzip();
     if of_part.is_empty() {
         return Err(Failure::new(
             Exit::Data,
@@ -50,6 +59,24 @@ pub(crate) fn write(asked: &Asked<'_>, io: &Io, out: &Path) -> Result<(), Failur
         .hint("make the part larger with `parts` or `instants` of `split`"));
     }
     let states = states(asked.model, io)?;
+    if let Some(gradients) = asked.model.gradients() {
+        write_exact(asked, gradients, &states, &of_part, io, out)?;
+    }
+    if let Some(projection) = &asked.projection {
+        projected::write(asked, &states, (&numbers, &of_part), projection, io, out)?;
+    }
+    Ok(())
+}
+
+/// Writes `probe_gradients`.
+fn write_exact(
+    asked: &Asked<'_>,
+    gradients: &dyn LossGradients,
+    states: &[State],
+    of_part: &[(History<'_>, &[u32])],
+    io: &Io,
+    out: &Path,
+) -> Result<(), Failure> {
     let total = states.len() as u64 * asked.data.n_samples() as u64;
     let progress = std::sync::Mutex::new(io.progress("gradients of samples", total));
     let on_progress = |done| {
@@ -60,6 +87,7 @@ pub(crate) fn write(asked: &Asked<'_>, io: &Io, out: &Path) -> Result<(), Failur
     };
     let mut order: Vec<usize> = (0..asked.data.n_samples()).collect();
     order.sort_unstable_by_key(|&at| asked.data.sample_id(at));
+    let all: Vec<u32> = (0..).take(asked.data.n_samples()).collect();
     let mut writer = RowWriter::<ProbeGradient>::create(out).map_err(Failure::environment)?;
     for state in states {
         let there = match &state.weights {
@@ -67,8 +95,8 @@ pub(crate) fn write(asked: &Asked<'_>, io: &Io, out: &Path) -> Result<(), Failur
             None => None,
         };
         let there: &dyn LossGradients = there.as_deref().unwrap_or(gradients);
-        let target: TargetGradient = there.target(&of_part);
-        let found = there.samples(asked.data, &target, &on_progress);
+        let target: TargetGradient = there.target(of_part);
+        let found = there.samples(asked.data, &all, &target, &on_progress);
         for &at in &order {
             let sample = found[at];
             let row = ProbeGradient {
@@ -80,6 +108,7 @@ pub(crate) fn write(asked: &Asked<'_>, io: &Io, out: &Path) -> Result<(), Failur
                 norm: sample.map(|sample| sample.norm),
                 norm_without_tables: sample.map(|sample| sample.norm_without_tables),
                 target_product: sample.map(|sample| sample.target_product),
+                error_norm: sample.map(|sample| sample.error_norm),
             };
             writer.push(row).map_err(Failure::environment)?;
         }

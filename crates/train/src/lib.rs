@@ -14,6 +14,7 @@ mod gradients;
 mod inputs;
 mod kept;
 mod probe;
+mod projected;
 mod rank;
 mod respond;
 mod resume;

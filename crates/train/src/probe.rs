@@ -2,14 +2,15 @@
 //!
 //! The directory holds `probe.json`, `probe_samples.parquet`, `probe_requests.parquet`,
 //! `representations.safetensors` and, where the model has them, `item_counts.parquet`,
-//! `transitions.parquet` and, where asked for, `probe_gradients.parquet`. Representations are sparse matrices of rows of length 1: `histories`,
+//! `transitions.parquet` and, where asked for, `probe_gradients.parquet`, the folder `projected` with
+//! `projected.json`, and `projection_fidelity.parquet`. Representations are sparse matrices of rows of length 1: `histories`,
 //! whose row 0 is the empty history, and `items`, a row per catalogue item.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-use models::{Card, History, Losses, Model, Representations, Sequences, TrainingData};
+use models::{Card, History, Losses, Model, Representations, Seed, Sequences, TrainingData};
 use rayon::prelude::*;
 use serde::Serialize;
 use stage::{Exit, Failure, Io};
@@ -94,13 +95,15 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     write_samples(io, model.losses(), &data, &histories, &out)?;
     write_requests(model.losses(), &requests, &sequences, &histories, &out)?;
     write_counts(model.as_ref(), &out)?;
-    if let Some(Gradients { part }) = config.gradients {
+    if let Some(Gradients { part, projection }) = config.gradients {
         let asked = gradients::Asked {
             model: model.as_ref(),
             data: &data,
             sequences: &sequences,
             requests: &requests,
             part,
+            projection,
+            seed: Seed::root(config.seed),
         };
         gradients::write(&asked, io, &out)?;
     }
@@ -124,11 +127,10 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
 
 fn capabilities(config: &Config, card: &Card) -> Result<Vec<&'static str>, Failure> {
     let entry = models::entry(&card.name).map_err(Failure::bug)?;
-    let mut words: Vec<&str> = entry
-        .capabilities
-        .iter()
-        .map(|capability| capability.as_str())
-        .filter(|word| *word != config::GRADIENTS || config.gradients.is_some())
+    let model = entry.capabilities.iter();
+    let model = model.map(|capability| capability.as_str());
+    let mut words: Vec<&str> = config::probed(config, &model.collect())
+        .into_iter()
         .chain(["representations"])
         .collect();
     words.sort_unstable();

@@ -12,7 +12,6 @@ use seed::Seed;
 use tensors::{Matrix, ParameterId, Parameters, multiply};
 
 use super::projection::{Kind, Moments};
-use crate::dense;
 use crate::gradient_rows::{Basis, GradientLayer, Projection};
 
 /// How one parameter's gradient is projected.
@@ -286,7 +285,7 @@ fn gaussian(n: usize, rank: usize, seed: Seed) -> Vec<f32> {
 
 /// The directions in which rows vary most, [rank, n], by a symmetric second moment [n, n].
 fn components(moment: &[f64], n: usize, rank: usize) -> Vec<f32> {
-    let found = dense::symmetric(moment.to_vec(), n);
+    let found = tensors::dense::symmetric(moment.to_vec(), n);
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|&a, &b| found.values[b].total_cmp(&found.values[a]).then(a.cmp(&b)));
     order
