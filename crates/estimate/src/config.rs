@@ -119,7 +119,7 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
     }
     let probe = offers.get("probe").and_then(|offers| offers.first());
     if let Some(probe) = probe {
-        check_needs(entry, probe)?;
+        check_needs(&method, probe)?;
         check_part(entry, probe, part)?;
     }
     let mut facts = BTreeMap::from([
@@ -138,11 +138,10 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
 }
 
 /// Refuses a method that needs what the probed model does not give.
-fn check_needs(entry: &Entry, probe: &Offer) -> Result<(), Failure> {
-    let missing: Vec<&str> = entry
-        .needs
-        .iter()
-        .map(|need: &Need| need.as_str())
+fn check_needs(method: &Prepared, probe: &Offer) -> Result<(), Failure> {
+    let missing: Vec<&str> = method
+        .needs()
+        .map(Need::as_str)
         .filter(|need| !probe.capabilities.contains(*need))
         .collect();
     if missing.is_empty() {
@@ -155,14 +154,15 @@ fn check_needs(entry: &Entry, probe: &Offer) -> Result<(), Failure> {
         .map_or_else(String::new, |model| format!(" of model `{model}`"));
     Err(Failure::not_applicable(format!(
         "method `{}` needs `{missing}`, which the probe{of} does not offer",
-        entry.name
+        method.entry().name
     ))
     .hint("probe a model that offers it; `train describe` lists what each model offers"))
 }
 
 /// Refuses gradients that were taken against other requests than those that are asked for.
 fn check_part(entry: &Entry, probe: &Offer, part: Part) -> Result<(), Failure> {
-    let is_measured = entry.needs.contains(&Need::Gradients) && entry.scale.is_signed();
+    let needs = |need| entry.needs.contains(&need);
+    let is_measured = entry.scale.is_signed() && (needs(Need::Gradients) || needs(Need::Projected));
     match probe.facts.get("gradients_part") {
         Some(found) if is_measured && *found != part.to_string() => Err(other_part(found, part)),
         _ => Ok(()),

@@ -1,10 +1,11 @@
 //! From the directory of a probe to the problem that methods see.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use attribution::{
-    Counts, Entry, Gradients, InMemory, Losses, Need, Problem, ProblemError, Representations,
-    Request, Samples, State, Target, Transition,
+    Counts, Entry, Gradients, InMemory, Losses, Need, Problem, ProblemError, Projected,
+    Representations, Request, Samples, State, Stored, Target, Transition,
 };
 use stage::{Exit, Failure};
 use tables::{
@@ -41,6 +42,10 @@ pub(crate) fn read(directory: &Path, entry: &Entry, part: Part) -> Result<InMemo
     {
         let gradients = Gradients::new(states).map_err(inconsistent)?;
         problem = problem.with_gradients(gradients).map_err(inconsistent)?;
+    }
+    if needs(Need::Projected) && Stored::is_in(directory) {
+        let projected = projected(directory, &problem, entry, part)?;
+        problem = problem.with_projected(projected).map_err(inconsistent)?;
     }
     let path = directory.join(REPRESENTATIONS);
     if needs(Need::Representations) && path.is_file() {
@@ -169,6 +174,40 @@ fn gradients(
         return Err(misplaced(u64::MAX, step));
     }
     Ok(Some(states))
+}
+
+/// Projected gradients; where a method measures, those of requests have to be of the target.
+fn projected(
+    directory: &Path,
+    problem: &InMemory,
+    entry: &Entry,
+    part: Part,
+) -> Result<Arc<dyn Projected>, Failure> {
+    let stored = Stored::open(directory, problem.samples().len()).map_err(Failure::data)?;
+    if entry.scale.is_signed() {
+        let fitted = stored.states().len().saturating_sub(1);
+        let rows = stored.requests(fitted).map_err(Failure::data)?;
+        let mut asked: Vec<u32> = problem
+            .target()
+            .requests
+            .iter()
+            .map(|request| request.request)
+            .collect();
+        asked.sort_unstable();
+        let stranger = rows
+            .numbers
+            .iter()
+            .find(|number| asked.binary_search(number).is_err());
+        if let Some(stranger) = stranger {
+            let message = format!(
+                "the probe took projected gradients against request {stranger}, which is none of the target `{part}`"
+            );
+            return Err(Failure::new(Exit::Configuration, message).hint(format!(
+                "write `gradients: {{ part: {part} }}` at the node that probes"
+            )));
+        }
+    }
+    Ok(Arc::new(stored))
 }
 
 /// A row of `probe_gradients` that is not of the sample whose turn it is.

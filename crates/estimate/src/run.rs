@@ -41,6 +41,15 @@ fn failure(error: EstimatorError, config: &Config) -> Failure {
         EstimatorError::Count { .. } | EstimatorError::Loss { .. } => {
             Failure::data(error).hint("probe the model on the samples that it was fitted on")
         }
+        // Says itself what to do.
+        EstimatorError::Projected(_) => Failure::data(error),
+        EstimatorError::NoGradient { .. } => {
+            Failure::data(error).hint("probe the model on samples that have a history")
+        }
+        EstimatorError::TooWide { limit, .. } => Failure::configuration(error).hint(format!(
+            "project to at most {limit} columns when probing, or use method `influence` with `solver: conjugate_gradient`"
+        )),
+        EstimatorError::Unsolved { hint, .. } => Failure::computation(error).hint(hint),
         EstimatorError::NotFinite { .. } => Failure::computation(error),
         EstimatorError::Length { .. } => Failure::bug(error),
     }

@@ -8,6 +8,7 @@ use stage::{Exit, Io, Label, Offer, Offers, Stage};
 use tables::{
     Instant, ItemCount, MethodCard, Part, ProbeRequest, ProbeSample, Score, Suspect, Transition,
 };
+use tensors::projected_layout as layout;
 use tensors::{Csr, Tensors};
 
 use crate::{Config, Estimate};
@@ -118,6 +119,31 @@ fn write_probe(directory: &Path, has: Has) {
     tensors
         .save(&directory.join("representations.safetensors"))
         .unwrap();
+}
+
+/// Projected gradients of the samples with a history, and of these requests.
+fn write_projected(directory: &Path, requests: &[u32]) {
+    std::fs::create_dir_all(directory.join(layout::folder(7))).unwrap();
+    let index = r#"{"layers":[{"name":"head","start":0,"end":2,"parameters":2,"exact":true}],"width":2,"regularisation":0.5,"n_samples":5,"n_requests":2,"states":[{"step":7,"learning_rate":null,"blocks":2,"curvature_blocks":0}]}"#;
+    std::fs::write(directory.join(layout::INDEX), index).unwrap();
+    let save = |file: String, name: &str, numbers: &[u32], values: &[f32]| {
+        let n = numbers.len();
+        let mut tensors = Tensors::new();
+        tensors.insert_u32(name, &[n], numbers.to_vec()).unwrap();
+        tensors
+            .insert_f32(layout::GRADIENT, &[n, 2], values.to_vec())
+            .unwrap();
+        tensors.save(&directory.join(file)).unwrap();
+    };
+    save(
+        layout::samples(7, 0),
+        layout::SAMPLE,
+        &[1, 2],
+        &[1.0, 0.0, 0.0, 1.0],
+    );
+    save(layout::samples(7, 1), layout::SAMPLE, &[4], &[1.0, 1.0]);
+    let values = [2.0, 0.0].repeat(requests.len());
+    save(layout::requests(7), layout::REQUEST, requests, &values);
 }
 
 /// Runs the stage on a probe and reads what it wrote.
@@ -259,6 +285,52 @@ fn a_damaged_probe_names_its_file() {
         failure.to_string().contains("representations.safetensors"),
         "{failure}"
     );
+}
+
+#[test]
+fn projected_gradients_are_read_from_the_probe() {
+    let influence = |requests: &[u32]| {
+        let folder = tempfile::tempdir().unwrap();
+        let (probe, out) = (folder.path().join("probe"), folder.path().join("out"));
+        std::fs::create_dir(&probe).unwrap();
+        write_probe(&probe, ALL);
+        write_projected(&probe, requests);
+        let io = Io::new(&out, folder.path()).with_input("probe", Label::default(), &probe);
+        Estimate::run(&config("method: { name: influence, damping: 0.75 }\n"), &io)?;
+        Ok::<_, stage::Failure>(tables::read_all::<Score>(&out.join("scores")).unwrap())
+    };
+    let rows: Vec<Score> = influence(&[0]).unwrap();
+    // H = [2 1; 1 2] / 3, its diagonal's mean 2/3; with 0.5 of the penalty and 0.5 of damping the
+    // matrix is [5 1; 1 5] / 3 and its inverse [5 -1; -1 5] / 8. The target is (2, 0) / 2.
+    let wanted = [
+        (2, Some(5.0)),
+        (3, None),
+        (4, Some(4.0)),
+        (5, None),
+        (9, Some(-1.0)),
+    ];
+    for (row, (id, score)) in rows.iter().zip(wanted) {
+        assert_eq!(row.sample_id >> 16, id);
+        let (found, wanted) = (row.score, score.map(|score| score / 24.0));
+        assert_eq!(found.is_some(), wanted.is_some());
+        // A few operations on numbers of about 1.
+        assert!((found.unwrap_or(0.0) - wanted.unwrap_or(0.0)).abs() < 1e-15);
+    }
+    let failure = influence(&[0, 1, 99]).map(drop).unwrap_err();
+    assert_eq!(failure.exit, Exit::Data, "{failure}");
+    let failure = influence(&[99]).map(drop).unwrap_err();
+    assert_eq!(failure.exit, Exit::Configuration, "{failure}");
+    assert!(failure.to_string().contains("99"), "{failure}");
+}
+
+#[test]
+fn a_chosen_curvature_is_asked_for_before_it_runs() {
+    let chosen = config("method: { name: logra, operator: gauss_newton }\n");
+    let failure =
+        Estimate::check(&chosen, &offers("sasrec", &["projected_gradients"])).unwrap_err();
+    assert!(failure.not_applicable && failure.message.contains("`curvature`"));
+    let both = offers("sasrec", &["curvature", "projected_gradients"]);
+    Estimate::check(&chosen, &both).unwrap();
 }
 
 fn offers(model: &str, capabilities: &[&str]) -> Offers {

@@ -207,3 +207,216 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+    use tensors::projected_layout::ProjectedLayer;
+
+    use super::*;
+    use crate::problem::{InMemory, Problem};
+    use crate::{METHODS, Need, Seed, toy};
+
+    fn save(directory: &Path, file: &str, numbers: Option<(&str, &[u32])>, rows: (&str, &[f32])) {
+        let width = 5;
+        let n = rows.1.len() / width;
+        let mut tensors = Tensors::new();
+        if let Some((name, numbers)) = numbers {
+            tensors.insert_u32(name, &[n], numbers.to_vec()).unwrap();
+        }
+        tensors
+            .insert_f32(rows.0, &[n, width], rows.1.to_vec())
+            .unwrap();
+        tensors.save(&directory.join(file)).unwrap();
+    }
+
+    /// Writes what a probe would, in blocks of so many rows.
+    fn write(directory: &Path, projected: &dyn Projected, block: usize) {
+        let width = projected.width();
+        let mut states = Vec::new();
+        for (at, state) in projected.states().iter().enumerate() {
+            let step = state.step;
+            std::fs::create_dir_all(directory.join(layout::folder(step))).unwrap();
+            let (mut samples, mut gradients, mut roots) = (Vec::new(), Vec::new(), Vec::new());
+            let collect = &mut |found: &[u32], rows: &[f32]| {
+                samples.extend_from_slice(found);
+                gradients.extend_from_slice(rows);
+                Ok(())
+            };
+            projected.visit(at, collect).unwrap();
+            let collect = &mut |rows: &[f32]| {
+                roots.extend_from_slice(rows);
+                Ok(())
+            };
+            projected.visit_curvature(at, collect).unwrap();
+            let blocks = samples.chunks(block).zip(gradients.chunks(block * width));
+            for (number, (samples, rows)) in blocks.clone().enumerate() {
+                let file = layout::samples(step, number);
+                let numbers = Some((layout::SAMPLE, samples));
+                save(directory, &file, numbers, (layout::GRADIENT, rows));
+            }
+            let curvature = roots.chunks(block * width);
+            for (number, rows) in curvature.clone().enumerate() {
+                let file = layout::curvature(step, number);
+                save(directory, &file, None, (layout::ROOT, rows));
+            }
+            let Rows { numbers, values } = projected.requests(at).unwrap();
+            let requests = Some((layout::REQUEST, &*numbers));
+            let file = layout::requests(step);
+            save(directory, &file, requests, (layout::GRADIENT, &values));
+            states.push(ProjectedStep {
+                step,
+                learning_rate: state.learning_rate,
+                blocks: blocks.len(),
+                curvature_blocks: curvature.len(),
+            });
+        }
+        let layers = projected.layers().iter().map(|layer| ProjectedLayer {
+            name: layer.name.clone(),
+            start: layer.columns.start,
+            end: layer.columns.end,
+            parameters: layer.n_parameters,
+            exact: layer.is_exact,
+        });
+        let index = ProjectedIndex {
+            layers: layers.collect(),
+            width,
+            regularisation: projected.regularisation(),
+            n_samples: projected.n_samples(),
+            n_requests: projected.n_requests(),
+            states,
+        };
+        let text = serde_json::to_string(&index).unwrap();
+        std::fs::write(directory.join(layout::INDEX), text).unwrap();
+    }
+
+    fn written(problem: &InMemory, block: usize) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), problem.projected().unwrap(), block);
+        folder
+    }
+
+    #[test]
+    fn files_give_the_same_bits_as_memory() {
+        let problem = toy::problem(2);
+        let n = problem.samples().len();
+        for block in [3, 25, 1000] {
+            let folder = written(&problem, block);
+            let stored = Stored::open(folder.path(), n).unwrap();
+            assert_eq!(stored.layers(), problem.projected().unwrap().layers());
+            let other = problem.clone().with_projected(Arc::new(stored)).unwrap();
+            let needy = METHODS.iter();
+            for entry in needy.filter(|entry| entry.needs.contains(&Need::Projected)) {
+                for parameters in [json!({}), json!({ "operator": "gauss_newton" })] {
+                    let Ok(method) = entry.prepare(&parameters) else {
+                        continue;
+                    };
+                    let run = |problem: &InMemory| method.estimate(problem, Seed::root(3), &|_| {});
+                    assert_eq!(run(&problem), run(&other), "{}", entry.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_state_is_read() {
+        let problem = toy::problem(1);
+        let folder = written(&problem, 20);
+        let stored = Stored::open(folder.path(), problem.samples().len()).unwrap();
+        let memory = problem.projected().unwrap();
+        assert_eq!(stored.states(), memory.states());
+        for state in 0..2 {
+            assert_eq!(stored.requests(state), memory.requests(state));
+        }
+        assert_ne!(stored.requests(0), stored.requests(1));
+        assert!(stored.requests(2).is_err());
+    }
+
+    #[test]
+    fn an_index_that_makes_no_sense_is_refused_by_name() {
+        let problem = toy::problem(0);
+        let n = problem.samples().len();
+        let folder = written(&problem, 30);
+        let path = folder.path().join(layout::INDEX);
+        let sound = std::fs::read_to_string(&path).unwrap();
+        let changes: [(&str, Value); 8] = [
+            ("/width", json!(6)),
+            ("/regularisation", json!(-1.0)),
+            ("/n_samples", json!(n + 1)),
+            ("/n_requests", json!(0)),
+            ("/states", json!([])),
+            ("/states/0/step", json!(50)),
+            ("/layers/0/end", json!(3)),
+            ("/layers/1/end", json!("five")),
+        ];
+        for (pointer, value) in changes {
+            let mut index: Value = serde_json::from_str(&sound).unwrap();
+            *index.pointer_mut(pointer).unwrap() = value;
+            std::fs::write(&path, index.to_string()).unwrap();
+            let error = Stored::open(folder.path(), n).unwrap_err().to_string();
+            assert!(
+                error.contains("projected.json") && error.contains("again"),
+                "{error}"
+            );
+        }
+        std::fs::write(&path, sound).unwrap();
+        assert!(Stored::open(folder.path(), n + 1).is_err());
+        assert!(Stored::open(&folder.path().join("nowhere"), n).is_err());
+        assert!(Stored::open(folder.path(), n).is_ok());
+    }
+
+    #[test]
+    fn damaged_blocks_are_refused_by_name() {
+        let problem = toy::problem(0);
+        let n = problem.samples().len();
+        let rows = [0.5; 10];
+        let too_far = u32::try_from(n).unwrap();
+        let visit = |break_it: &dyn Fn(&Path)| {
+            let folder = written(&problem, 30);
+            break_it(folder.path());
+            let stored = Stored::open(folder.path(), n).unwrap();
+            let samples = stored.visit(1, &mut |_, _| Ok(()));
+            let requests = stored.requests(1).map(drop);
+            let roots = stored.visit_curvature(1, &mut |_| Ok(()));
+            samples.and(requests).and(roots)
+        };
+        assert_eq!(visit(&|_| {}), Ok(()));
+        let replaced = |file: &str, numbers: Option<(&str, &[u32])>, rows: (&str, &[f32])| {
+            let error = visit(&|directory| {
+                std::fs::remove_file(directory.join(file)).unwrap();
+                save(directory, file, numbers, rows);
+            });
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(file) && error.contains("again"), "{error}");
+        };
+        let block = layout::samples(9, 1);
+        let gradients = (layout::GRADIENT, &rows[..]);
+        replaced(&block, Some((layout::SAMPLE, &[60, 59])), gradients);
+        replaced(&block, Some((layout::SAMPLE, &[0, 60])), gradients);
+        replaced(&block, Some((layout::SAMPLE, &[60, too_far])), gradients);
+        replaced(&block, Some((layout::REQUEST, &[60, 61])), gradients);
+        replaced(
+            &block,
+            Some((layout::SAMPLE, &[60, 61])),
+            (layout::ROOT, &rows),
+        );
+        replaced(
+            &layout::requests(9),
+            Some((layout::REQUEST, &[4, 4])),
+            gradients,
+        );
+        replaced(&layout::curvature(9, 0), None, gradients);
+        for file in [block, layout::requests(9), layout::curvature(9, 2)] {
+            let error = visit(&|directory| std::fs::remove_file(directory.join(&file)).unwrap());
+            assert!(error.unwrap_err().to_string().contains(&file));
+            let error = visit(&|directory| {
+                let path = directory.join(&file);
+                let bytes = std::fs::read(&path).unwrap();
+                std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
+            });
+            assert!(error.unwrap_err().to_string().contains(&file));
+        }
+    }
+}
