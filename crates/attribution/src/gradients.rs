@@ -29,6 +29,8 @@ pub struct State {
     pub norm_without_tables: Vec<Option<f64>>,
     /// Product of each sample's gradient with that of the target.
     pub target_product: Vec<Option<f64>>,
+    /// Distance of the probabilities of all items from each sample's target.
+    pub error_norm: Vec<Option<f64>>,
 }
 
 impl Gradients {
@@ -46,6 +48,7 @@ impl Gradients {
             let lists = [
                 &state.norm,
                 &state.norm_without_tables,
+                &state.error_norm,
                 &state.target_product,
             ];
             if lists.iter().any(|list| list.len() != wanted) {
@@ -53,7 +56,7 @@ impl Gradients {
             }
             for at in 0..wanted {
                 let found = lists.map(|list| list[at].is_some());
-                if found != [found[0]; 3] {
+                if found != [found[0]; 4] {
                     return Err(ProblemError::Gradients("one is known in part"));
                 }
             }
@@ -65,7 +68,7 @@ impl Gradients {
             {
                 return Err(ProblemError::Gradients("a number is not finite"));
             }
-            let lengths = lists[..2].iter().flat_map(|list| list.iter().flatten());
+            let lengths = lists[..3].iter().flat_map(|list| list.iter().flatten());
             if lengths.chain([&state.target_norm]).any(|&norm| norm < 0.0) {
                 return Err(ProblemError::Gradients("a length is negative"));
             }
@@ -132,6 +135,7 @@ pub(crate) mod tests {
                 .iter()
                 .map(|norm| norm.map(|norm| norm / 2.0))
                 .collect(),
+            error_norm: norms.clone(),
             norm: norms,
             target_product: products.to_vec(),
         }

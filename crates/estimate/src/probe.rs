@@ -145,9 +145,7 @@ fn gradients(
             return Err(other_part(row.part, part));
         }
         if states.last().is_none_or(|state| state.step != row.step) {
-            if !states.is_empty() && n_rows != n {
-                return Err(misplaced(row.sample_id, row.step));
-            }
+            check_complete(&states, n_rows, n)?;
             n_rows = 0;
             states.push(State {
                 step: row.step,
@@ -156,6 +154,7 @@ fn gradients(
                 norm: vec![None; n],
                 norm_without_tables: vec![None; n],
                 target_product: vec![None; n],
+                error_norm: vec![None; n],
             });
         }
         // Rows come by sample.
@@ -168,11 +167,9 @@ fn gradients(
         state.norm[at] = row.norm;
         state.norm_without_tables[at] = row.norm_without_tables;
         state.target_product[at] = row.target_product;
+        state.error_norm[at] = row.error_norm;
     }
-    if n_rows != n {
-        let step = states.last().map_or(0, |state| state.step);
-        return Err(misplaced(u64::MAX, step));
-    }
+    check_complete(&states, n_rows, n)?;
     Ok(Some(states))
 }
 
@@ -208,6 +205,21 @@ fn projected(
         }
     }
     Ok(Arc::new(stored))
+}
+
+/// Refuses a state that speaks of some samples only.
+fn check_complete(states: &[State], n_rows: usize, n: usize) -> Result<(), Failure> {
+    match states.last() {
+        Some(state) if n_rows != n => {
+            let message = format!(
+                "`{}` has {n_rows} rows at step {} for {n} samples",
+                PROBE_GRADIENTS.file_name(),
+                state.step,
+            );
+            Err(Failure::new(Exit::Data, message).hint("run the node that made the probe again"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A row of `probe_gradients` that is not of the sample whose turn it is.

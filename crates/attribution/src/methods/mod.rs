@@ -2,6 +2,7 @@
 
 mod datainf;
 mod duplicates;
+mod el2n;
 #[cfg(test)]
 mod exactness;
 mod gradient_cosine;
@@ -31,6 +32,7 @@ use crate::registry::Entry;
 pub static METHODS: &[Entry] = &[
     Entry::of::<datainf::DataInf>(),
     Entry::of::<duplicates::Duplicates>(),
+    Entry::of::<el2n::El2n>(),
     Entry::of::<gradient_cosine::GradientCosine>(),
     Entry::of::<gradient_dot::GradientDot>(),
     Entry::of::<gradient_norm::GradientNorm>(),
