@@ -441,9 +441,16 @@ fn a_score_is_the_margin_of_the_features_that_losses_use() {
         LogisticRegression::fit(&parameters, &data, &mut Run::silent(Seed::root(5))).unwrap();
     // The text, category, brand and price of something matter.
     assert!(model.weights[N - 4..].iter().all(|w| w.abs() > 0.0));
+    let again = LogisticRegression::load(&model.save().unwrap()).unwrap();
     for history in [&[3, 4][..], &[0, 0, 1, 8, 0], &[11, 2], &[10], &[70]] {
         let mut scores = vec![f64::NAN; 12];
         model.score(None, History::of(history), &mut scores);
+        let mut block = vec![f64::NAN; 24];
+        again.score_block(
+            &[(None, History::of(&[1])), (Some(3), History::of(history))],
+            &mut block,
+        );
+        assert_eq!(block[12..], scores);
         let rows = model.rows();
         for (score, item) in scores.iter().zip(0..) {
             let rows = rows.of_candidates(history, LeftOut::NOTHING, item, &[]);
