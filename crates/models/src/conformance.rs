@@ -132,10 +132,21 @@ fn small(entry: &Entry) -> Value {
     Value::Object(parameters)
 }
 
+/// Models of a sampled loss over features. A weight scales the loss of a sample, whose event features
+/// count whatever its weight; negatives belong to a sample's id; exp(-loss) is no distribution; and
+/// features leave out what a sample's own user does later, so that nothing is learned by heart. Their
+/// own tests hold what they promise instead.
+const SAMPLED: &[&str] = &["logistic_regression"];
+
+fn is_sampled(entry: &Entry) -> bool {
+    SAMPLED.contains(&entry.name)
+}
+
 /// Models that sum over samples. Those that are trained step by step obey other laws of weights: a
 /// sample of weight 0 still has its place in a batch.
 fn sums() -> impl Iterator<Item = &'static Entry> {
-    REGISTRY.iter().filter(|entry| !entry.is_trained_by_steps)
+    let all = REGISTRY.iter();
+    all.filter(|entry| !entry.is_trained_by_steps && !is_sampled(entry))
 }
 
 fn fit(entry: &Entry, samples: &Samples, sequences: &Sequences) -> Box<dyn Model> {
@@ -434,7 +445,7 @@ proptest! {
     #[test]
     fn probabilities_sum_to_one_over_the_vocabulary(logs in logs(), history in prop::collection::vec(0_u32..9, 0..4)) {
         let (samples, sequences) = build(&logs);
-        for entry in REGISTRY {
+        for entry in REGISTRY.iter().filter(|entry| !is_sampled(entry)) {
             let model = fit(entry, &samples, &sequences);
             if let Some(losses) = model.losses() {
                 let sum: f64 = ITEMS

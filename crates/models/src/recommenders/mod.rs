@@ -9,6 +9,7 @@ mod ease;
 mod gru4rec;
 mod ials;
 mod item_knn;
+mod logistic_regression;
 mod markov;
 mod popularity;
 mod sasrec;
@@ -23,6 +24,7 @@ pub static REGISTRY: &[Entry] = &[
     Entry::of::<markov::Markov>(),
     Entry::of::<item_knn::ItemKnn>(),
     Entry::of::<ease::Ease>(),
+    Entry::of::<logistic_regression::LogisticRegression>(),
     Entry::of::<bpr::Bpr>(),
     Entry::of::<ials::Ials>(),
     Entry::of::<case_study::CaseStudy>(),
