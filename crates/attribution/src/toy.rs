@@ -151,9 +151,11 @@ fn projected(samples: &Samples, target: &Target, draw: &mut seed::Sequence) -> A
         is_exact,
     };
     let layers = vec![layer("first", 0..2, true), layer("second", 2..5, false)];
+    // Multiples of 2^-7 are exact.
+    let mut number = || (f32::from(u8::try_from(draw.below(128)).unwrap()) - 64.0) / 128.0;
     let mut row = |is_zero: bool| -> Vec<f32> {
         (0..5)
-            .map(|_| (draw.uniform() - 0.5) as f32 * f32::from(u8::from(!is_zero)))
+            .map(|_| number() * f32::from(u8::from(!is_zero)))
             .collect()
     };
     let states = [3, 9].map(|step| {

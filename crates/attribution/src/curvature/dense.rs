@@ -69,7 +69,9 @@ impl Dense {
     }
 
     pub(crate) fn divide(&mut self, by: f64) {
-        self.matrix.iter_mut().for_each(|x| *x /= by);
+        for x in &mut self.matrix {
+            *x /= by;
+        }
     }
 
     /// The diagonal's mean.

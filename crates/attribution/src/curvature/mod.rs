@@ -129,7 +129,9 @@ impl<'p> Fitted<'p> {
             }
         }
         let n = self.projected.n_requests() as f64;
-        sum.iter_mut().for_each(|sum| *sum /= n);
+        for sum in &mut sum {
+            *sum /= n;
+        }
         Ok(sum)
     }
 

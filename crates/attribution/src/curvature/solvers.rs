@@ -59,7 +59,7 @@ pub(crate) fn solve(
     let run = Run {
         method: fitted.method,
         settings,
-        multiply: &|v| system.multiply(v),
+        system: &system,
     };
     let x = match settings.solver {
         Solver::Lissa => run.lissa(v, seed)?,
@@ -72,7 +72,7 @@ pub(crate) fn solve(
 struct Run<'a> {
     method: &'static str,
     settings: Settings,
-    multiply: &'a dyn Fn(&[f64]) -> Result<Vec<f64>, EstimatorError>,
+    system: &'a Streamed<'a>,
 }
 
 /// Rounds of the power method, and how far its value may lie below the largest eigenvalue: for a random
@@ -102,7 +102,7 @@ impl Run<'_> {
             if square.sqrt() <= self.settings.tolerance * length {
                 return Ok(x);
             }
-            let image = (self.multiply)(&direction)?;
+            let image = self.system.multiply(&direction)?;
             let curvature = product(&direction, &image);
             if !(curvature > 0.0 && curvature.is_finite()) {
                 return Err(self.unsolved(
@@ -146,7 +146,7 @@ impl Run<'_> {
         for _ in 0..self.settings.iterations {
             // v - A h / sigma, by which h changes: the residual of the answer.
             let mut residual = v.to_vec();
-            add(&mut residual, -1.0 / sigma, &(self.multiply)(&h)?);
+            add(&mut residual, -1.0 / sigma, &self.system.multiply(&h)?);
             add(&mut h, 1.0, &residual);
             if norm(&residual) <= self.settings.tolerance * length {
                 break;
@@ -164,8 +164,10 @@ impl Run<'_> {
             if length <= 0.0 {
                 break;
             }
-            vector.iter_mut().for_each(|x| *x /= length);
-            let image = (self.multiply)(&vector)?;
+            for x in &mut vector {
+                *x /= length;
+            }
+            let image = self.system.multiply(&vector)?;
             value = product(&vector, &image);
             vector = image;
         }
@@ -185,9 +187,9 @@ impl Run<'_> {
         let mut basis: Vec<Vec<f64>> = Vec::new();
         let mut diagonal = Vec::new();
         let mut beside = Vec::new();
-        let mut next = self.fresh(&basis, width, seed);
+        let mut next = fresh(&basis, width, seed);
         while let Some(vector) = next.take() {
-            let mut image = (self.multiply)(&vector)?;
+            let mut image = self.system.multiply(&vector)?;
             diagonal.push(product(&vector, &image));
             basis.push(vector);
             if basis.len() == steps {
@@ -197,13 +199,15 @@ impl Run<'_> {
             orthogonalise(&mut image, &basis);
             let length = norm(&image);
             if length > 1e-12 * scale {
-                image.iter_mut().for_each(|x| *x /= length);
+                for x in &mut image {
+                    *x /= length;
+                }
                 beside.push(length);
                 next = Some(image);
             } else {
                 // The space is closed under the curvature: go on outside of it.
                 beside.push(0.0);
-                next = self.fresh(&basis, width, seed);
+                next = fresh(&basis, width, seed);
             }
         }
         let n = basis.len();
@@ -233,18 +237,20 @@ impl Run<'_> {
         }
         Ok(x)
     }
+}
 
-    /// A random vector of length 1 that is orthogonal to the basis; `None` if nothing is left.
-    fn fresh(&self, basis: &[Vec<f64>], width: usize, seed: Seed) -> Option<Vec<f64>> {
-        let mut vector = random(width, seed, basis.len() as u64);
-        let before = norm(&vector);
-        orthogonalise(&mut vector, basis);
-        let length = norm(&vector);
-        (length > 1e-8 * before).then(|| {
-            vector.iter_mut().for_each(|x| *x /= length);
-            vector
-        })
-    }
+/// A random vector of length 1 that is orthogonal to the basis; `None` if nothing is left.
+fn fresh(basis: &[Vec<f64>], width: usize, seed: Seed) -> Option<Vec<f64>> {
+    let mut vector = random(width, seed, basis.len() as u64);
+    let before = norm(&vector);
+    orthogonalise(&mut vector, basis);
+    let length = norm(&vector);
+    (length > 1e-8 * before).then(|| {
+        for x in &mut vector {
+            *x /= length;
+        }
+        vector
+    })
 }
 
 /// Takes away what lies in the span of an orthonormal basis; twice, because once leaves rounding.

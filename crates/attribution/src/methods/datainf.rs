@@ -1,16 +1,16 @@
 //! DataInf: the influence function with mean and inverse swapped, layer by layer.
 //!
-//! score(z) = (1/n) Σ over layers l of x_l' ∇_l ℓ(z; θ), where
-//! x_l = (1/(n λ_l)) Σ over samples i of (v_l − ⟨g_il, v_l⟩ / (λ_l + ‖g_il‖²) g_il), v = ∇L(θ) with L the mean
-//! loss over requests, g_i = ∇ℓ(z_i; θ), and λ_l = damping · mean over i of ‖g_il‖² / d_l
+//! `score(z) = (1/n) Σ over layers l of x_l' ∇_l ℓ(z; θ)`, where
+//! `x_l = (1/(n λ_l)) Σ over samples i of (v_l − ⟨g_il, v_l⟩ / (λ_l + ‖g_il‖²) g_il)`, v = ∇L(θ) with L the
+//! mean loss over requests, `g_i = ∇ℓ(z_i; θ)`, and `λ_l = damping · mean over i of ‖g_il‖² / d_l`
 //!
 //! # Paper
 //! Kwon et al., "DataInf: Efficiently Estimating Data Influence in LoRA-tuned LLMs and Diffusion Models", ICLR 2024; arXiv:2310.00902, eq. 5.
 //!
 //! # Departures
 //! The sign is that of removal, and the score is divided by n.
-//! Gradients are projected where the probe projected them, and d_l is the number of columns of a layer. The error of the swap grows with it.
-//! The penalty of training is added to λ_l where columns are parameters.
+//! Gradients are projected where the probe projected them, and `d_l` is the number of columns of a layer. The error of the swap grows with it.
+//! The penalty of training is added to `λ_l` where columns are parameters.
 //! Weights of samples are not used.
 //!
 //! # Needs

@@ -1,7 +1,7 @@
 //! LoGra: the influence function with a curvature of each layer by itself, in projected gradients.
 //!
-//! score(z) = (1/n) Σ over layers l of ∇_l L(θ)' (H_l + diag(λ_l))⁻¹ ∇_l ℓ(z; θ) with L the mean loss over
-//! requests, n the number of samples with a gradient, and H_l the block of layer l of the curvature
+//! `score(z) = (1/n) Σ over layers l of ∇_l L(θ)' (H_l + diag(λ_l))⁻¹ ∇_l ℓ(z; θ)` with L the mean loss over
+//! requests, n the number of samples with a gradient, and `H_l` the block of layer l of the curvature
 //!
 //! # Paper
 //! Choe et al., "What is Your Data Worth to GPT? LLM-Scale Data Valuation with Influence Functions", 2024; arXiv:2405.13954, section 3.

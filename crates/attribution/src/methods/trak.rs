@@ -96,7 +96,9 @@ impl Estimator for Trak {
             for (&sample, row) in samples.iter().zip(rows.chunks_mut(width)) {
                 // No loss, no margin.
                 let doubt = losses[sample as usize].map_or(f64::INFINITY, doubt);
-                row.iter_mut().for_each(|x| *x /= -doubt);
+                for x in row.iter_mut() {
+                    *x /= -doubt;
+                }
             }
             products.add_rows(rows);
             Ok(())

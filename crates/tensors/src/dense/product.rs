@@ -109,7 +109,7 @@ kernels! {
 /// A matrix that many rows are multiplied by, rearranged once.
 #[derive(Clone, Debug)]
 pub struct Packed {
-    packed: Vec<f64>,
+    groups: Vec<f64>,
     n_rows: usize,
     depth: usize,
 }
@@ -119,7 +119,7 @@ impl Packed {
     pub fn new(rows: &[f64], depth: usize) -> Self {
         let n_rows = rows.len().checked_div(depth).unwrap_or(0);
         Self {
-            packed: pack::<WIDE>(&rows[..n_rows * depth], depth),
+            groups: pack::<WIDE>(&rows[..n_rows * depth], depth),
             n_rows,
             depth,
         }
@@ -140,7 +140,7 @@ impl Packed {
             .for_each(|(out, tall)| {
                 multiply(
                     tall,
-                    &self.packed,
+                    &self.groups,
                     depth,
                     usize::MAX,
                     out,
