@@ -103,6 +103,10 @@ pub(crate) fn problem(seed: u64) -> InMemory {
                 .iter()
                 .map(|norm| norm.map(|norm| norm * (draw.uniform() - 0.5)))
                 .collect(),
+            error_norm: norms
+                .iter()
+                .map(|norm| norm.map(|norm| norm / 2.0))
+                .collect(),
             norm: norms,
         }
     });
@@ -310,6 +314,7 @@ pub(crate) fn rearrange(problem: &InMemory, places: &[usize]) -> InMemory {
         norm: pick(&state.norm, places),
         norm_without_tables: pick(&state.norm_without_tables, places),
         target_product: pick(&state.target_product, places),
+        error_norm: pick(&state.error_norm, places),
         ..*state
     });
     assemble(

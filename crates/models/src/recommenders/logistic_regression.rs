@@ -67,10 +67,10 @@ use tensors::{TensorError, Tensors};
 
 use crate::counts::Counts;
 use crate::data::TrainingData;
+use crate::gradient_rows::GradientRows;
 use crate::history::History;
 use crate::recommender::{
-    Capability, FeatureName, FitError, GradientRows, LoadError, Losses, Model, Parameter,
-    Recommender,
+    Capability, FeatureName, FitError, LoadError, Losses, Model, Parameter, Recommender,
 };
 use crate::run::Run;
 

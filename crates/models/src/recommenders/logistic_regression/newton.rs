@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::features::{BIAS, N, Row};
-use crate::dense::{cholesky, solve};
+use tensors::dense::{cholesky, solve};
 
 /// Samples whose sums are taken on one thread.
 const BLOCK: usize = 1024;
