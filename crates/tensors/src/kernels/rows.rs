@@ -135,21 +135,6 @@ pub fn exponentiate<F: Real>(x: &mut [F]) -> (F, f64) {
     )
 }
 
-/// `out[c, r] = x[r, c]`.
-pub(crate) fn transpose<F: Real>(x: &[F], columns: usize, out: &mut [F]) {
-    const TILE: usize = 16;
-    let rows = x.len() / columns.max(1);
-    for start in (0..rows).step_by(TILE) {
-        let end = (start + TILE).min(rows);
-        for column in 0..columns {
-            let out = &mut out[column * rows..(column + 1) * rows];
-            for row in start..end {
-                out[row] = x[row * columns + column];
-            }
-        }
-    }
-}
-
 /// Adds lanes pairwise: as accurate as it gets, and in a fixed order.
 #[inline(always)]
 fn halve<F: Real>(lanes: [F; LANES]) -> F {
