@@ -36,7 +36,7 @@
 //! where no sample had one; its loss is that of popularity.
 //!
 //! # Paper
-//! McMahan et al., "Ad click prediction: a view from the trenches", KDD 2013, section 2 (logistic
+//! `McMahan` et al., "Ad click prediction: a view from the trenches", KDD 2013, section 3 (logistic
 //! regression on sparse counts); negatives as in Mikolov et al., NIPS 2013, equation 4. Influence of its
 //! samples: Koh, Liang, "Understanding black-box predictions via influence functions", ICML 2017,
 //! equations 1 and 2.

@@ -328,8 +328,7 @@ fn masking_a_sample_does_what_its_influence_says() {
 
 #[test]
 fn a_sample_sees_nothing_of_its_own_event_or_of_what_follows() {
-    // User 4 does something else from event 5 on; nobody else changes. One copy of user 4 comes to
-    // see that the log has something to leave out.
+    // User 4 does something else from event 5 on; nobody else changes.
     let mut logs = ring(12, 9, 9);
     let own = logs[4].clone();
     let mut other = logs.clone();
@@ -403,7 +402,7 @@ fn events_of_one_basket_do_not_tell_of_each_other() {
     for item in [1, 2] {
         let found = statistics.evidence(&attributes, &context, left_out, item);
         let nothing = Evidence {
-            share: 1.0 / 4.0 + 0.0,
+            share: 1.0 / 4.0,
             ..context_of_nothing()
         };
         assert_eq!(found, nothing);
@@ -537,8 +536,8 @@ fn a_weight_of_two_is_the_same_sample_twice() {
             let copies = if data.weight(sample) > 1.5 { 2 } else { 1 };
             for _ in 0..copies {
                 rows.extend_from_slice(&term);
-                weights.push(1.0);
             }
+            weights.resize(weights.len() + copies, 1.0);
         }
     }
     // The objective divides by the number of terms, which copies change: the penalty goes with it.
@@ -568,7 +567,9 @@ fn weight_zero_leaves_the_objective_and_stays_in_the_statistics_and_dropping_doe
     let fitted = |samples: &Samples| fit(&TrainingData::new(samples, &sequences, 9).unwrap());
     let (all, masked, dropped) = (fitted(&samples), fitted(&masked), fitted(&dropped));
     assert_eq!(masked.scaling, all.scaling);
-    assert_ne!(masked.weights, all.weights);
+    // A sample of 75 moves weights by about a hundredth.
+    let mut moves = masked.weights.iter().zip(all.weights);
+    assert!(moves.any(|(a, b)| (a - b).abs() > 1e-4));
     assert_ne!(dropped.scaling, all.scaling);
 }
 
