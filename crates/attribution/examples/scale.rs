@@ -1,4 +1,4 @@
-//! Times every method on a synthetic problem of the size of a real shop.
+//! Times every method that needs no gradients on a synthetic problem of the size of a real shop.
 //!
 //! `cargo run --release -p attribution --example scale [distinct histories]`
 
@@ -124,6 +124,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let problem = problem(n_histories)?;
     println!("{N_SAMPLES} samples, {n_histories} histories, {N_REQUESTS} requests");
     for entry in METHODS {
+        if entry.needs.iter().any(|need| !need.is_met(&problem)) {
+            continue;
+        }
         let method = entry.prepare(&serde_json::json!({}))?;
         let started = Instant::now();
         let scores = method.estimate(&problem, Seed::root(1), &|_| {})?;

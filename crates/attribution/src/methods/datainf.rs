@@ -5,7 +5,7 @@
 //! mean loss over requests, `g_i = ∇ℓ(z_i; θ)`, and `λ_l = damping · mean over i of ‖g_il‖² / d_l`
 //!
 //! # Paper
-//! Kwon et al., "DataInf: Efficiently Estimating Data Influence in LoRA-tuned LLMs and Diffusion Models", ICLR 2024; arXiv:2310.00902, eq. 5.
+//! Kwon et al., "DataInf: Efficiently Estimating Data Influence in LoRA-tuned LLMs and Diffusion Models", ICLR 2024; arXiv:2310.00902, section 3.
 //!
 //! # Departures
 //! The sign is that of removal, and the score is divided by n.
@@ -55,7 +55,7 @@ impl Method for DataInf {
     const FAMILY: Family = Family::Curvature;
     const DOC: &'static str = "Influence function in closed form: the mean of inverses instead of the inverse of a mean, layer by layer.";
     const ESTIMAND: &'static str = "Rise of the mean loss over requests when the sample is left out and training ends anew, to first order, with a mean of inverses as inverse curvature.";
-    const PAPER: &'static str = "Kwon et al., \"DataInf: Efficiently Estimating Data Influence in LoRA-tuned LLMs and Diffusion Models\", ICLR 2024; arXiv:2310.00902, eq. 5.";
+    const PAPER: &'static str = "Kwon et al., \"DataInf: Efficiently Estimating Data Influence in LoRA-tuned LLMs and Diffusion Models\", ICLR 2024; arXiv:2310.00902, section 3.";
     const NEEDS: &'static [Need] = &[Need::Projected];
     const SCALE: Scale = Scale::Helpfulness;
     const DETERMINISTIC: bool = true;

@@ -4,7 +4,7 @@
 //! the curvature of their mean loss: what the sample's own loss would rise by, if training ended without it
 //!
 //! # Paper
-//! Alaoui, Mahoney, "Fast Randomized Kernel Ridge Regression with Statistical Guarantees", NeurIPS 2015; arXiv:1411.0306, definition 1, for the kernel of gradients.
+//! Alaoui, Mahoney, "Fast Randomized Kernel Ridge Regression with Statistical Guarantees", NeurIPS 2015; arXiv:1411.0306: ridge leverage scores, for the kernel of gradients.
 //!
 //! # Departures
 //! With the empirical Fisher matrix and the same ridge everywhere this is the ridge leverage score of the sample's gradient, between 0 and 1; with another curvature or ridge it is the self-influence of Koh and Liang (arXiv:1703.04730), which has no upper bound.
@@ -57,7 +57,7 @@ impl Method for Leverage {
     const DOC: &'static str = "Length of the sample's gradient where the curvature of all others is taken out: how alone it stands.";
     const ESTIMAND: &'static str =
         "Rise of the sample's own loss when it is left out and training ends anew, to first order.";
-    const PAPER: &'static str = "Alaoui, Mahoney, \"Fast Randomized Kernel Ridge Regression with Statistical Guarantees\", NeurIPS 2015; arXiv:1411.0306, definition 1, for the kernel of gradients.";
+    const PAPER: &'static str = "Alaoui, Mahoney, \"Fast Randomized Kernel Ridge Regression with Statistical Guarantees\", NeurIPS 2015; arXiv:1411.0306: ridge leverage scores, for the kernel of gradients.";
     const NEEDS: &'static [Need] = &[Need::Projected];
     const SCALE: Scale = Scale::Magnitude(Suspect::High);
     const DETERMINISTIC: bool = true;

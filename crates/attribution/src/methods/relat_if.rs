@@ -4,7 +4,7 @@
 //! loss over requests and H the curvature of the mean loss over samples. 0 for a gradient of 0.
 //!
 //! # Paper
-//! Barshan, Brunet, Dziugaite, "RelatIF: Identifying Explanatory Training Samples via Relative Influence", AISTATS 2020; arXiv:2003.11630, section 4.
+//! Barshan, Brunet, Dziugaite, "RelatIF: Identifying Explanatory Training Samples via Relative Influence", AISTATS 2020; arXiv:2003.11630, theta-RelatIF and l-RelatIF.
 //!
 //! # Departures
 //! `sqrt_self`, the default, bounds the change of the outputs (the paper's l-RelatIF), `norm` that of the parameters (its theta-RelatIF).
@@ -72,7 +72,7 @@ impl Method for RelatIf {
     const FAMILY: Family = Family::Curvature;
     const DOC: &'static str = "Influence function divided by how much the sample changes the model, so that outliers do not lead every list.";
     const ESTIMAND: &'static str = "Rise of the mean loss over requests when the sample is left out and training ends anew, to first order, per unit of change of the model.";
-    const PAPER: &'static str = "Barshan, Brunet, Dziugaite, \"RelatIF: Identifying Explanatory Training Samples via Relative Influence\", AISTATS 2020; arXiv:2003.11630, section 4.";
+    const PAPER: &'static str = "Barshan, Brunet, Dziugaite, \"RelatIF: Identifying Explanatory Training Samples via Relative Influence\", AISTATS 2020; arXiv:2003.11630, theta-RelatIF and l-RelatIF.";
     const NEEDS: &'static [Need] = &[Need::Projected];
     const SCALE: Scale = Scale::Helpfulness;
     const DETERMINISTIC: bool = true;

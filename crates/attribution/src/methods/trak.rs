@@ -7,7 +7,7 @@
 //! score(z) = (−∇L(θ))' (Φ'Φ + λ)⁻¹ φ(z) · (1 − p(z)) with L the mean loss over requests
 //!
 //! # Paper
-//! Park et al., "TRAK: Attributing Model Behavior at Scale", ICML 2023; arXiv:2303.14186, eq. 13.
+//! Park et al., "TRAK: Attributing Model Behavior at Scale", ICML 2023; arXiv:2303.14186, section 3, one model.
 //!
 //! # Departures
 //! The target is the mean loss over requests, not a margin: a positive score lowers it.
@@ -62,7 +62,7 @@ impl Method for Trak {
     const DOC: &'static str =
         "Influence in the linear model that the projected gradients of the margins make.";
     const ESTIMAND: &'static str = "Rise of the mean loss over requests when the sample is left out of a logistic regression on projected gradients, one Newton step.";
-    const PAPER: &'static str = "Park et al., \"TRAK: Attributing Model Behavior at Scale\", ICML 2023; arXiv:2303.14186, eq. 13.";
+    const PAPER: &'static str = "Park et al., \"TRAK: Attributing Model Behavior at Scale\", ICML 2023; arXiv:2303.14186, section 3, one model.";
     const NEEDS: &'static [Need] = &[Need::Projected, Need::Losses];
     const SCALE: Scale = Scale::Helpfulness;
     const DETERMINISTIC: bool = true;
