@@ -41,6 +41,20 @@ impl Default for Projection {
     }
 }
 
+/// What a request costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Measure {
+    /// The cross-entropy of each relevant item: the mean.
+    #[default]
+    Loss,
+    /// One minus the normalised gain of the relevant items at smooth ranks among all items: what is
+    /// ranked first counts, how sure the model is does not.
+    Ndcg {
+        /// Difference of scores at which one item stands clearly above another; above 0.
+        temperature: f64,
+    },
+}
+
 /// The matrices of a projection. Tables, whose gradients are too long to write down, are always
 /// projected by their factors, except by `identity`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

@@ -21,7 +21,7 @@ mod tokens;
 
 pub use card::{Card, CardError, CardErrorKind, load, save};
 pub use data::{DataError, Samples, TrainingData};
-pub use gradient_rows::{Basis, GradientLayer, GradientRows, Projection};
+pub use gradient_rows::{Basis, GradientLayer, GradientRows, Measure, Projection};
 pub use history::{History, Sequences};
 pub use recommender::{
     Capability, Entry, FeatureName, FitError, LoadError, LossGradients, Losses, Model, Parameter, ParameterError, Recommender, SampleGradient,

@@ -9,7 +9,7 @@ use tables::Event;
 use tensors::{Csr, CsrError, TensorError, Tensors};
 
 use crate::data::TrainingData;
-use crate::gradient_rows::{GradientRows, Projection};
+use crate::gradient_rows::{GradientRows, Measure, Projection};
 use crate::history::History;
 use crate::recommenders::REGISTRY;
 use crate::run::Run;
@@ -117,10 +117,10 @@ pub trait Losses: Send + Sync {
 /// dropout, before weighting. The loss is the cross-entropy over the vocabulary, whatever training
 /// minimised, so that models trained by different losses compare.
 pub trait LossGradients: Send + Sync {
-    /// The gradient of the mean over requests of the mean loss over their relevant items, each with
+    /// The gradient of the mean over requests of what they cost by a measure, each with
     /// the part of its history that [`Model::score`] sees. A request without a history and an item
     /// outside the vocabulary cost what no parameter changes.
-    fn target(&self, requests: &[(History<'_>, &[u32])]) -> TargetGradient;
+    fn target(&self, requests: &[(History<'_>, &[u32])], measure: Measure) -> TargetGradient;
 
     /// Length of the gradient of each of these samples, and its product with that of the target;
     /// `None` for a sample that gives no loss term. In the order asked for; `on_progress` is told how
@@ -133,11 +133,12 @@ pub trait LossGradients: Send + Sync {
         on_progress: &(dyn Fn(u64) + Sync),
     ) -> Vec<Option<SampleGradient>>;
 
-    /// The same gradients, made short layer by layer. The matrices follow from `seed` and names of
+    /// The same gradients, those of requests by a measure, made short layer by layer. The matrices follow from `seed` and names of
     /// layers; principal components also from the training samples.
     fn project(
         &self,
         projection: &Projection,
+        measure: Measure,
         seed: Seed,
         data: &TrainingData<'_>,
     ) -> Box<dyn GradientRows>;

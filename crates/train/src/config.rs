@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::tune;
-use models::{Capability, Entry, Projection, REGISTRY};
+use models::{Capability, Entry, Measure, Projection, REGISTRY};
 use serde::{Deserialize, Serialize};
 use stage::yaml::Named;
 use stage::{Exit, Failure, Offer, Offers, suggest};
@@ -179,16 +179,49 @@ pub struct Act {
 }
 
 /// Which gradients mode `probe` takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gradients {
     /// Part whose requests make the gradient of the target.
     #[serde(default = "fit_part")]
     pub part: Part,
+    /// What these requests cost.
+    #[serde(default)]
+    pub measure: MeasureName,
+    /// Difference of scores at which one item stands clearly above another, for `measure: ndcg`.
+    #[serde(default = "half")]
+    pub temperature: f64,
     /// Whether the gradients themselves are kept, made short: what curvature is estimated from. Of a
     /// model whose gradients are short they are kept as they are.
     #[serde(default)]
     pub projection: Option<Projection>,
+}
+
+/// What a request costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MeasureName {
+    /// The cross-entropy of its relevant items.
+    #[default]
+    Loss,
+    /// One minus NDCG at smooth ranks.
+    Ndcg,
+}
+
+/// What requests of the target cost.
+pub(crate) fn measure(config: &Config) -> Measure {
+    match config.gradients {
+        Some(Gradients {
+            measure: MeasureName::Ndcg,
+            temperature,
+            ..
+        }) => Measure::Ndcg { temperature },
+        _ => Measure::Loss,
+    }
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 fn fit_part() -> Part {
@@ -500,7 +533,26 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
     offer.capabilities.insert("representations".to_owned());
     let has_states = offers.contains_key(CHECKPOINTS);
     match config.gradients {
-        Some(Gradients { part, projection }) => {
+        Some(Gradients {
+            part,
+            measure,
+            temperature,
+            projection,
+        }) => {
+            if !(temperature.is_finite() && temperature > 0.0) {
+                return Err(wrong(format!(
+                    "`gradients.temperature` is {temperature}, wanted a number above 0"
+                )));
+            }
+            let is_exact_only = model.is_some_and(|model| {
+                model.capabilities.contains(PROJECTED) && !model.capabilities.contains(GRADIENTS)
+            });
+            if measure == MeasureName::Ndcg && is_exact_only {
+                return Err(
+                    wrong("this model measures requests by its loss alone, not by `ndcg`")
+                        .hint("leave `gradients.measure` out"),
+                );
+            }
             if !matches!(part, Part::ValuationFit | Part::ValuationTune) {
                 return Err(wrong(format!(
                     "`gradients.part` cannot be `{part}`: importance is measured against a valuation part"

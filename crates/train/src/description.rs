@@ -139,6 +139,18 @@ fn other_modes() -> Vec<Field> {
             "mode `probe`: take the gradient of every sample, and its product with that of the requests of this part, `valuation.fit` if `gradients: {}`; left out: none",
         ),
         field(
+            "gradients.measure",
+            String,
+            Some("loss"),
+            "what these requests cost; `loss`: the cross-entropy of their relevant items; `ndcg`: one minus NDCG at smooth ranks among all items",
+        ),
+        field(
+            "gradients.temperature",
+            Number,
+            Some("0.5"),
+            "difference of scores at which one item stands clearly above another, for `measure: ndcg`; above 0",
+        ),
+        field(
             "gradients.projection.basis",
             String,
             Some("null"),

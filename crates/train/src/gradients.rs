@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use models::{
-    History, LossGradients, Model, Projection, Seed, Sequences, TargetGradient, Tensors,
+    History, LossGradients, Measure, Model, Projection, Seed, Sequences, TargetGradient, Tensors,
     TrainingData,
 };
 use stage::{Exit, Failure, Io};
@@ -28,6 +28,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) sequences: &'a Sequences,
     pub(crate) requests: &'a [Request],
     pub(crate) part: Part,
+    pub(crate) measure: Measure,
     pub(crate) projection: Option<Projection>,
     pub(crate) seed: Seed,
 }
@@ -95,7 +96,7 @@ fn write_exact(
             None => None,
         };
         let there: &dyn LossGradients = there.as_deref().unwrap_or(gradients);
-        let target: TargetGradient = there.target(of_part);
+        let target: TargetGradient = there.target(of_part, asked.measure);
         let found = there.samples(asked.data, &all, &target, &on_progress);
         for &at in &order {
             let sample = found[at];

@@ -95,13 +95,17 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     write_samples(io, model.losses(), &data, &histories, &out)?;
     write_requests(model.losses(), &requests, &sequences, &histories, &out)?;
     write_counts(model.as_ref(), &out)?;
-    if let Some(Gradients { part, projection }) = config.gradients {
+    if let Some(Gradients {
+        part, projection, ..
+    }) = config.gradients
+    {
         let asked = gradients::Asked {
             model: model.as_ref(),
             data: &data,
             sequences: &sequences,
             requests: &requests,
             part,
+            measure: config::measure(config),
             projection,
             seed: Seed::root(config.seed),
         };

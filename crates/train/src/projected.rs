@@ -47,7 +47,7 @@ pub(crate) fn write(
         // The matrices are the same at every state.
         let seed = asked.seed.child("projection");
         let made: Option<Box<dyn GradientRows>> =
-            whole.map(|whole| whole.project(projection, seed, asked.data));
+            whole.map(|whole| whole.project(projection, asked.measure, seed, asked.data));
         let Some(rows) = made.as_deref().or(asked.model.gradient_rows()) else {
             return Ok(());
         };
@@ -269,7 +269,7 @@ fn compare(
         let Some(of_request) = of_request else {
             continue;
         };
-        let target = whole.target(std::slice::from_ref(request));
+        let target = whole.target(std::slice::from_ref(request), asked.measure);
         let found = whole.samples(asked.data, &chosen, &target, &|_| {});
         for (row, found) in of_samples.chunks_exact(index.width).zip(found) {
             let Some(found) = found else { continue };

@@ -26,7 +26,7 @@ use super::network::Network;
 use super::objective::Objective;
 use super::projection::Projected;
 use crate::data::TrainingData;
-use crate::gradient_rows::{GradientRows, Projection};
+use crate::gradient_rows::{GradientRows, Measure, Projection};
 use crate::history::{Columns, History};
 use crate::recommender::{LossGradients, SampleGradient, TargetGradient};
 
@@ -42,6 +42,17 @@ pub(super) struct Asked {
     pub(super) history: Columns,
     pub(super) targets: Vec<u32>,
     weight: f64,
+}
+
+/// What the costs of so many relevant items are divided by: their number, or the gain of a ranking
+/// that has them all first.
+fn whole(measure: Measure, n: usize) -> f64 {
+    match measure {
+        Measure::Loss => n.max(1) as f64,
+        Measure::Ndcg { .. } => (1..=n.max(1))
+            .map(|rank| 1.0 / libm::log2(1.0 + rank as f64))
+            .sum(),
+    }
 }
 
 impl<N: Network> SequenceModel<N> {
@@ -67,6 +78,7 @@ impl<N: Network> SequenceModel<N> {
         &self,
         requests: &[(History<'_>, &[u32])],
         share: f64,
+        measure: Measure,
     ) -> Vec<(usize, Asked)> {
         let n_items = self.network.n_items();
         requests
@@ -76,7 +88,7 @@ impl<N: Network> SequenceModel<N> {
                 Asked {
                     history: self.last_known(*history),
                     targets: targets.filter(|item| (*item as usize) < n_items).collect(),
-                    weight: share / relevant.len().max(1) as f64,
+                    weight: share / whole(measure, relevant.len()),
                 }
             })
             .enumerate()
@@ -90,6 +102,7 @@ impl<N: Network> SequenceModel<N> {
     pub(super) fn record<'a>(
         &'a self,
         asked: &[&Asked],
+        measure: Measure,
         context: Context<'a, f32>,
     ) -> (Tape<'a, f32>, tensors::Loss) {
         let histories: Vec<History<'_>> =
@@ -112,7 +125,12 @@ impl<N: Network> SequenceModel<N> {
         let hidden = tape.gather_rows(hidden, &batch.terms.rows);
         let output = self.network.output();
         let loss = Objective::softmax(self.network.n_items());
-        let loss = loss.loss(&mut tape, hidden, output, &batch.terms, Seed::root(0));
+        let loss = match measure {
+            Measure::Loss => loss.loss(&mut tape, hidden, output, &batch.terms, Seed::root(0)),
+            Measure::Ndcg { temperature } => {
+                loss.gain(&mut tape, hidden, output, &batch.terms, temperature)
+            }
+        };
         (tape, loss)
     }
 
@@ -124,7 +142,7 @@ impl<N: Network> SequenceModel<N> {
         scratch: &mut Gradients<f32>,
     ) -> Vec<SampleGradient> {
         let mut factors = Factors::new(&self.parameters, asked.len());
-        let (mut tape, loss) = self.record(asked, Context::attribution(&mut factors));
+        let (mut tape, loss) = self.record(asked, Measure::Loss, Context::attribution(&mut factors));
         tape.backward(&[loss], scratch);
         drop(tape);
         factors.finish(target)
@@ -132,9 +150,9 @@ impl<N: Network> SequenceModel<N> {
 }
 
 impl<N: Network> LossGradients for SequenceModel<N> {
-    fn target(&self, requests: &[(History<'_>, &[u32])]) -> TargetGradient {
+    fn target(&self, requests: &[(History<'_>, &[u32])], measure: Measure) -> TargetGradient {
         let share = 1.0 / requests.len().max(1) as f64;
-        let asked = self.asked_of(requests, share);
+        let asked = self.asked_of(requests, share, measure);
         let mut asked: Vec<Asked> = asked.into_iter().map(|(_, asked)| asked).collect();
         // Histories of one length need no padding.
         asked.sort_by_key(|asked| asked.history.history().len());
@@ -145,7 +163,7 @@ impl<N: Network> LossGradients for SequenceModel<N> {
                 let mut sum = Gradients::new(&self.parameters);
                 for block in part.chunks(BLOCK) {
                     let block: Vec<&Asked> = block.iter().collect();
-                    let (mut tape, loss) = self.record(&block, Context::training(None, &[]));
+                    let (mut tape, loss) = self.record(&block, measure, Context::training(None, &[]));
                     tape.backward(&[loss], &mut sum);
                 }
                 sum
@@ -194,10 +212,11 @@ impl<N: Network> LossGradients for SequenceModel<N> {
     fn project(
         &self,
         projection: &Projection,
+        measure: Measure,
         seed: Seed,
         data: &TrainingData<'_>,
     ) -> Box<dyn GradientRows> {
-        Box::new(Projected::new(self.clone(), projection, seed, data))
+        Box::new(Projected::new(self.clone(), projection, measure, seed, data))
     }
 
     fn at(&self, state: &Tensors) -> Result<Box<dyn LossGradients>, TensorError> {

@@ -95,6 +95,22 @@ impl Objective {
         }
     }
 
+    /// One minus the approximate gain of each term's target among all items, summed with weights
+    /// and divided as losses are.
+    pub(crate) fn gain<F: Real>(
+        &self,
+        tape: &mut Tape<'_, F>,
+        hidden: Value,
+        Output { table, bias }: Output,
+        terms: &Terms,
+        temperature: f64,
+    ) -> Loss {
+        let weights: Vec<F> = terms.weights.iter().map(|&weight| F::of(weight)).collect();
+        let divisor = terms.rows.len().max(1) as f64;
+        let targets = &terms.targets;
+        tape.approximate_ndcg(hidden, table, bias, targets, &weights, divisor, temperature)
+    }
+
     /// The loss of hidden states, a row per term: `sum(weight * loss) / number of terms`.
     pub(crate) fn loss<F: Real>(
         &self,

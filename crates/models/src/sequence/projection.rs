@@ -19,7 +19,7 @@ use super::model::SequenceModel;
 use super::network::Network;
 use super::projector::{Plan, Projector};
 use crate::data::TrainingData;
-use crate::gradient_rows::{GradientLayer, GradientRows, Projection};
+use crate::gradient_rows::{GradientLayer, GradientRows, Measure, Projection};
 use crate::history::History;
 
 /// Samples that a basis of principal components is made from.
@@ -29,6 +29,8 @@ const PCA_SAMPLES: usize = 2048;
 pub(super) struct Projected<N> {
     model: SequenceModel<N>,
     projector: Projector,
+    /// What requests cost.
+    measure: Measure,
 }
 
 /// What kind of parameter a name is of, as the pass back reports it.
@@ -48,6 +50,7 @@ impl<N: Network> Projected<N> {
     pub(super) fn new(
         model: SequenceModel<N>,
         projection: &Projection,
+        measure: Measure,
         seed: Seed,
         data: &TrainingData<'_>,
     ) -> Self {
@@ -68,7 +71,11 @@ impl<N: Network> Projected<N> {
             .map(|block| {
                 let block: Vec<&Asked> = block.iter().collect();
                 let mut moments = Moments::new(&model.parameters, wants_components);
-                let (mut tape, loss) = model.record(&block, Context::attribution(&mut moments));
+                let (mut tape, loss) = model.record(
+                    &block,
+                    Measure::Loss,
+                    Context::attribution(&mut moments),
+                );
                 // Nothing is written there: gradients of parameters are not asked for.
                 tape.backward(&[loss], &mut Gradients::new(&model.parameters));
                 drop(tape);
@@ -80,11 +87,15 @@ impl<N: Network> Projected<N> {
             moments.add(block);
         }
         let projector = Projector::new(&model.parameters, &moments, projection, seed);
-        Self { model, projector }
+        Self {
+            model,
+            projector,
+            measure,
+        }
     }
 
     /// Projected gradients of some histories, row after row.
-    fn rows(&self, asked: &[&Asked]) -> Vec<f32> {
+    fn rows(&self, asked: &[&Asked], measure: Measure) -> Vec<f32> {
         let owner: Vec<u32> = (0..)
             .zip(asked)
             .flat_map(|(at, asked)| asked.targets.iter().map(move |_| at))
@@ -97,14 +108,16 @@ impl<N: Network> Projected<N> {
             whole: BTreeMap::new(),
             n: asked.len(),
         };
-        let (mut tape, loss) = self.model.record(asked, Context::attribution(&mut sums));
+        let (mut tape, loss) = self
+            .model
+            .record(asked, measure, Context::attribution(&mut sums));
         tape.backward(&[loss], &mut Gradients::new(&self.model.parameters));
         drop(tape);
         sums.finish()
     }
 
     /// The rows of many, in their order: those of like length go through the network together.
-    fn all_rows(&self, asked: &[Asked]) -> Vec<f32> {
+    fn all_rows(&self, asked: &[Asked], measure: Measure) -> Vec<f32> {
         let width = self.projector.width();
         let mut order: Vec<usize> = (0..asked.len()).collect();
         order.sort_by_key(|&at| asked[at].history.history().len());
@@ -112,7 +125,7 @@ impl<N: Network> Projected<N> {
             .par_chunks(BLOCK)
             .map(|block| {
                 let block: Vec<&Asked> = block.iter().map(|&at| &asked[at]).collect();
-                self.rows(&block)
+                self.rows(&block, measure)
             })
             .collect();
         let mut rows = vec![0.0; asked.len() * width];
@@ -145,7 +158,7 @@ impl<N: Network> GradientRows for Projected<N> {
             .iter()
             .map(|&at| self.model.asked(data, samples[at] as usize))
             .collect();
-        let found = self.all_rows(&asked);
+        let found = self.all_rows(&asked, Measure::Loss);
         if places.len() == samples.len() {
             return found;
         }
@@ -166,9 +179,9 @@ impl<N: Network> GradientRows for Projected<N> {
     }
 
     fn request_rows(&self, requests: &[(History<'_>, &[u32])]) -> Vec<Option<Vec<f32>>> {
-        let asked = self.model.asked_of(requests, 1.0);
+        let asked = self.model.asked_of(requests, 1.0, self.measure);
         let (places, asked): (Vec<usize>, Vec<Asked>) = asked.into_iter().unzip();
-        let rows = self.all_rows(&asked);
+        let rows = self.all_rows(&asked, self.measure);
         let mut all = vec![None; requests.len()];
         for (at, row) in places
             .into_iter()

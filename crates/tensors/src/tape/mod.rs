@@ -16,6 +16,7 @@ mod gru;
 mod linear;
 mod logistic_loss;
 mod norm;
+mod rank_loss;
 mod sampled_loss;
 mod shape;
 mod softmax_loss;

@@ -444,7 +444,7 @@ impl<F: Real> Tape<'_, F> {
     }
 
     /// Keeps the sum of parts of a parameter's gradient until `backward` comes.
-    fn give_sum(&mut self, loss: Loss, id: Option<ParameterId>, parts: Vec<Vec<F>>) {
+    pub(super) fn give_sum(&mut self, loss: Loss, id: Option<ParameterId>, parts: Vec<Vec<F>>) {
         let mut parts = parts.into_iter();
         let mut sum = parts.next().unwrap_or_default();
         let rest: Vec<Vec<F>> = parts.collect();

@@ -8,6 +8,7 @@ use tensors::{Capture, Context, Gradients, Parameters, Tape};
 
 use super::sequences;
 use crate::counts::Counts;
+use crate::gradient_rows::Measure;
 use crate::history::History;
 use crate::recommender::{LossGradients, Model};
 use crate::sequence::batches::Terms;
@@ -95,7 +96,7 @@ pub(super) fn gradients_are_those_of_single_samples<N: Network>(
         .iter()
         .map(|(history, items)| (*history, items.as_slice()))
         .collect();
-    let target = model.target(&lists);
+    let target = model.target(&lists, Measure::Loss);
     let mut expected = Gradients::new(&model.parameters);
     let most = network.span().length as usize;
     for (history, items) in &asked {

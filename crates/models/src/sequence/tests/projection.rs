@@ -7,7 +7,7 @@ use tensors::{Context, Gradients, Parameters};
 use super::gradients::{one, product, requests};
 use super::sequences;
 use crate::counts::Counts;
-use crate::gradient_rows::{Basis, GradientRows, Projection};
+use crate::gradient_rows::{Basis, GradientRows, Measure, Projection};
 use crate::history::History;
 use crate::recommender::LossGradients;
 use crate::sequence::{Network, SequenceModel};
@@ -41,7 +41,7 @@ pub(super) fn projections_are_those_of_whole_gradients<N: Network>(
             rank,
             tables: true,
         };
-        model.project(&projection, Seed::root(4), &data)
+        model.project(&projection, Measure::Loss, Seed::root(4), &data)
     };
     let whole = project(Basis::Identity, 1);
     let chosen: Vec<u32> = (0..)
@@ -132,6 +132,7 @@ pub(super) fn projections_are_those_of_whole_gradients<N: Network>(
         rank: 1,
         tables: false,
     };
-    let layers = model.project(&projection, Seed::root(4), &data).layers();
+    let without = model.project(&projection, Measure::Loss, Seed::root(4), &data);
+    let layers = without.layers();
     assert!(!layers.is_empty() && layers.len() < whole.layers().len());
 }
