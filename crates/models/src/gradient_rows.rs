@@ -18,13 +18,20 @@ pub struct Projection {
     /// `rank`. At least 1.
     #[serde(default = "default_rank")]
     pub rank: usize,
+    /// Numbers left of each table of items, positions or attributes. At least 1.
+    #[serde(default = "default_table_width")]
+    pub table_width: usize,
     /// Whether tables of items, positions and attributes are part of the gradient.
     #[serde(default = "yes")]
     pub tables: bool,
 }
 
 fn default_rank() -> usize {
-    16
+    12
+}
+
+fn default_table_width() -> usize {
+    1024
 }
 
 fn yes() -> bool {
@@ -36,6 +43,7 @@ impl Default for Projection {
         Self {
             basis: Basis::default(),
             rank: default_rank(),
+            table_width: default_table_width(),
             tables: yes(),
         }
     }
@@ -56,17 +64,19 @@ pub enum Measure {
 }
 
 /// The matrices of a projection. Tables, whose gradients are too long to write down, are always
-/// projected by their factors, except by `identity`.
+/// sketched (Pham and Pagh 2013, `TensorSketch`), except by `identity`. At equal width `gaussian` and
+/// `sparse` keep products far better than the factored ones, whose error goes with one over the root
+/// of the rank, not of its square.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
     /// Both factors of a layer by normal numbers: LoGra (Choe et al. 2024, arXiv:2405.13954).
-    #[default]
     Random,
     /// Both factors by their principal components, found on a selection of the samples: LoGra's
     /// other start.
     Pca,
     /// The whole gradient of a layer by normal numbers (Johnson and Lindenstrauss 1984).
+    #[default]
     Gaussian,
     /// The whole gradient of a layer by a sparse matrix of signs (Kane and Nelson 2014,
     /// arXiv:1012.1577).

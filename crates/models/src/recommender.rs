@@ -178,6 +178,8 @@ pub struct SampleGradient {
     pub norm_without_tables: f64,
     /// Its product with the gradient of the target.
     pub target_product: f64,
+    /// The part of that product that layers contribute, without the tables.
+    pub target_product_without_tables: f64,
     /// Distance of the probabilities of all items from the target as a one-hot vector: the length
     /// of the gradient with respect to the logits.
     pub error_norm: f64,

@@ -559,9 +559,16 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
                 ))
                 .hint("write `gradients: { part: valuation.fit }`"));
             }
-            if projection.is_some_and(|projection| projection.rank == 0) {
-                return Err(wrong("`gradients.projection.rank` is 0: nothing would be left")
-                    .hint("write a number from 1 up, such as 16"));
+            for (name, size) in projection
+                .iter()
+                .flat_map(|one| [("rank", one.rank), ("table_width", one.table_width)])
+            {
+                if size == 0 {
+                    return Err(wrong(format!(
+                        "`gradients.projection.{name}` is 0: nothing would be left"
+                    ))
+                    .hint("write a number from 1 up"));
+                }
             }
             let has_any = [GRADIENTS, PROJECTED].map(|word| offer.capabilities.contains(word));
             if has_any.contains(&true) {

@@ -154,13 +154,19 @@ fn other_modes() -> Vec<Field> {
             "gradients.projection.basis",
             String,
             Some("null"),
-            "mode `probe`: keep the gradients themselves, made short (`projection: {}`): `random` (both factors of each layer by normal numbers), `pca` (by their principal components), `gaussian` or `sparse` (whole layers by normal numbers or few signs), `identity` (as they are, for small models); tables are always projected by their factors except by `identity`; a model whose gradients are short keeps them as they are",
+            "mode `probe`: keep the gradients themselves, made short; `projection: {}` is `gaussian`: whole layers by normal numbers; `sparse`: by few signs; `random`, `pca`: both factors of each layer by normal numbers or principal components (LoGra); `identity`: as they are, for small models; tables are sketched by all but `identity`; a model whose gradients are short keeps them as they are",
         ),
         field(
             "gradients.projection.rank",
             Integer,
-            Some("16"),
+            Some("12"),
             "numbers left of each factor: a layer gives at most the square of it, a vector it",
+        ),
+        field(
+            "gradients.projection.table_width",
+            Integer,
+            Some("1024"),
+            "numbers left of each table of items, positions or attributes",
         ),
         field(
             "gradients.projection.tables",

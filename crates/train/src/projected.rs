@@ -264,6 +264,7 @@ fn compare(
     let requests: Vec<(History<'_>, &[u32])> = of_part.iter().step_by(stride).copied().collect();
     let of_samples = rows.sample_rows(asked.data, &chosen);
     let of_requests = rows.request_rows(&requests);
+    let has_tables = asked.projection.is_none_or(|projection| projection.tables);
     let (mut projected, mut exact) = (Vec::new(), Vec::new());
     for (request, of_request) in requests.iter().zip(&of_requests) {
         let Some(of_request) = of_request else {
@@ -275,7 +276,11 @@ fn compare(
             let Some(found) = found else { continue };
             let pairs = row.iter().zip(of_request);
             projected.push(pairs.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum());
-            exact.push(found.target_product);
+            exact.push(if has_tables {
+                found.target_product
+            } else {
+                found.target_product_without_tables
+            });
         }
     }
     Ok(ProjectionFidelity {

@@ -316,6 +316,7 @@ impl<'p> Factors<'p> {
     fn finish(mut self, target: &Gradients<f32>) -> Vec<SampleGradient> {
         let mut found = vec![(0.0, 0.0, 0.0); self.n];
         let mut errors = vec![0.0_f64; self.n];
+        let mut of_layers = vec![0.0_f64; self.n];
         for (&id, layers) in &self.layers {
             let target = target.get(id);
             let layers = layers.chunks_exact(target.len().max(1));
@@ -323,6 +324,9 @@ impl<'p> Factors<'p> {
                 *layer += dot(gradient, gradient);
                 *product += dot(gradient, target);
             }
+        }
+        for (sum, (_, _, product)) in of_layers.iter_mut().zip(&found) {
+            *sum = *product;
         }
         for (&id, rows) in &mut self.rows {
             let columns = self.parameters.shape(id)[1];
@@ -375,9 +379,10 @@ impl<'p> Factors<'p> {
         }
         found
             .into_iter()
-            .zip(errors)
-            .map(|((layers, tables, target_product), error_norm)| SampleGradient {
+            .zip(errors.into_iter().zip(of_layers))
+            .map(|((layers, tables, target_product), (error_norm, of_layers))| SampleGradient {
                 error_norm,
+                target_product_without_tables: of_layers,
                 // A mixed term that cancels the others may leave less than nothing.
                 norm: f64::max(layers + tables, 0.0).sqrt(),
                 norm_without_tables: f64::sqrt(layers),

@@ -3,9 +3,10 @@
 //!
 //! A layer's gradient is a sum over positions of (output gradient) x (input). The Kronecker
 //! projection multiplies each factor by a thin matrix first (LoGra: Choe et al. 2024,
-//! arXiv:2405.13954, section 3): `P_o (Σ δ a') P_i'`. A table is a layer whose outputs are its rows:
-//! what was looked up adds `P_o e_row` x `P_i g`, and the softmax over it adds `P_o (p - y)` x
-//! `P_i h`, so that a table of inputs and outputs keeps its mixed terms.
+//! arXiv:2405.13954, section 3): `P_o (Σ δ a') P_i'`. The others take a layer's whole gradient, summed
+//! over positions. A table's is sketched from what was looked up, row by row, and from the factors
+//! that the softmax gives, (p - y) and h; being linear, the sketch keeps the mixed terms of a table of
+//! inputs and outputs.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -365,16 +366,6 @@ impl<'p> Sums<'p> {
         &mut all[at * size..(at + 1) * size]
     }
 
-    /// Adds the product of two projected factors.
-    fn add(&mut self, at: usize, columns: &Range<usize>, outputs: &[f32], inputs: &[f32]) {
-        let row = self.row(at, columns);
-        for (sums, &output) in row.chunks_exact_mut(inputs.len().max(1)).zip(outputs) {
-            for (sum, &input) in sums.iter_mut().zip(inputs) {
-                *sum += output * input;
-            }
-        }
-    }
-
     fn finish(mut self) -> Vec<f32> {
         let whole = std::mem::take(&mut self.whole);
         for (id, gradients) in whole {
@@ -464,15 +455,11 @@ impl Capture<f32> for Sums<'_> {
         };
         let width = gradient.len() / ids.len().max(1);
         let share = (ids.len() / self.n.max(1)).max(1);
-        if let Plan::Factors(factors) = plan {
-            let [r_out, r_in] = factors.rank;
-            let inputs = thin(gradient, ids.len(), width, &factors.inputs, r_in);
-            let rows = ids.iter().zip(inputs.chunks_exact(r_in.max(1)));
-            for (place, (&id, input)) in rows.enumerate() {
+        if let Plan::Sketch(sketch) = plan {
+            let rows = ids.iter().zip(gradient.chunks_exact(width.max(1)));
+            for (place, (&id, values)) in rows.enumerate() {
                 if id != PADDING {
-                    // A table's thin matrix stands on its side: a row of it per row of the table.
-                    let output = &factors.outputs[id as usize * r_out..][..r_out];
-                    self.add(place / share, &columns, output, input);
+                    sketch.add_row(id as usize, values, self.row(place / share, &columns));
                 }
             }
             return;
@@ -505,41 +492,15 @@ impl Capture<f32> for Sums<'_> {
         let n = rows.len();
         let width = hidden.len() / n.max(1);
         let n_logits = logit_gradient.len() / n.max(1);
-        if let Plan::Factors(factors) = plan {
-            let [r_out, r_in] = factors.rank;
-            let inputs = thin(hidden, n, width, &factors.inputs, r_in);
-            let mut outputs = vec![0.0; n * r_out];
-            let gathered: Vec<f32>;
-            let on_side = match chosen {
-                Some(ids) => {
-                    gathered = ids
-                        .iter()
-                        .flat_map(|&id| &factors.outputs[id as usize * r_out..][..r_out])
-                        .copied()
-                        .collect();
-                    &gathered
-                }
-                None => &factors.outputs,
-            };
-            multiply(
-                Matrix::new(logit_gradient, n, n_logits),
-                Matrix::new(on_side, n_logits, r_out),
-                &mut outputs,
-                r_out,
-                false,
-                1.0,
-            );
-            for ((&row, outputs), inputs) in rows
+        if let Plan::Sketch(sketch) = plan {
+            for ((&row, hidden), logits) in rows
                 .iter()
-                .zip(outputs.chunks_exact(r_out.max(1)))
-                .zip(inputs.chunks_exact(r_in.max(1)))
+                .zip(hidden.chunks_exact(width.max(1)))
+                .zip(logit_gradient.chunks_exact(n_logits.max(1)))
             {
-                self.add(
-                    self.owner[row as usize] as usize,
-                    &columns,
-                    outputs,
-                    inputs,
-                );
+                let of_rows = sketch.of_rows(logits, chosen);
+                let owner = self.owner[row as usize] as usize;
+                sketch.add_product(&of_rows, hidden, self.row(owner, &columns));
             }
             return;
         }

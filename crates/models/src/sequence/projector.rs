@@ -28,15 +28,90 @@ pub(super) enum Plan {
         per_number: usize,
         scale: f32,
     },
+    /// A table's, by a sketch of products: number (row, column) is added, with a sign, to one place
+    /// that follows from both.
+    Sketch(Sketch),
     /// The whole gradient, as it is.
     Whole,
+}
+
+/// `TensorSketch` (Pham and Pagh 2013, "Fast and scalable polynomial kernels via explicit feature
+/// maps"): number (i, j) goes to place `(h(i) + g(j)) mod width` with sign `s(i) t(j)`. Products of
+/// sketches are those of whole tables in expectation, with an error of the order of the lengths over
+/// the root of the width; and what the softmax gives, (p - y) h', is sketched without being written
+/// down.
+pub(super) struct Sketch {
+    /// Place and sign of each row.
+    rows: Vec<(u32, f32)>,
+    /// Place and sign of each column.
+    columns: Vec<(u32, f32)>,
+    width: usize,
+}
+
+impl Sketch {
+    fn new([n_rows, n_columns]: [usize; 2], width: usize, seed: Seed) -> Self {
+        let places = |n: usize, name: &str| -> Vec<(u32, f32)> {
+            let stream = seed.child(name).stream();
+            (0..n as u64)
+                .map(|at| {
+                    let place = stream.below(width as u64, at, 0);
+                    let sign = if stream.bits(at, 1) & 1 == 0 { 1.0 } else { -1.0 };
+                    #[expect(clippy::cast_possible_truncation, reason = "below the width")]
+                    (place as u32, sign)
+                })
+                .collect()
+        };
+        Self {
+            rows: places(n_rows, "rows"),
+            columns: places(n_columns, "columns"),
+            width,
+        }
+    }
+
+    /// Adds a row of the table's gradient.
+    pub(super) fn add_row(&self, row: usize, values: &[f32], out: &mut [f32]) {
+        let (from, sign) = self.rows[row];
+        for (&value, &(place, other)) in values.iter().zip(&self.columns) {
+            let mut at = (from + place) as usize;
+            if at >= self.width {
+                at -= self.width;
+            }
+            out[at] += sign * other * value;
+        }
+    }
+
+    /// The sketch of what a product has for rows: `logits`, of all rows or of those named.
+    pub(super) fn of_rows(&self, logits: &[f32], chosen: Option<&[u32]>) -> Vec<f32> {
+        let mut sum = vec![0.0; self.width];
+        for (at, &logit) in logits.iter().enumerate() {
+            let (place, sign) = self.rows[chosen.map_or(at, |ids| ids[at] as usize)];
+            sum[place as usize] += sign * logit;
+        }
+        sum
+    }
+
+    /// Adds the product of what [`Self::of_rows`] gave with a row of hidden states.
+    pub(super) fn add_product(&self, of_rows: &[f32], hidden: &[f32], out: &mut [f32]) {
+        for (&value, &(place, sign)) in hidden.iter().zip(&self.columns) {
+            let scale = sign * value;
+            // Round the end: the places of rows, moved by that of the column.
+            let (start, end) = out.split_at_mut(place as usize);
+            let (first, rest) = of_rows.split_at(end.len());
+            for (sum, x) in end.iter_mut().zip(first) {
+                *sum += scale * x;
+            }
+            for (sum, x) in start.iter_mut().zip(rest) {
+                *sum += scale * x;
+            }
+        }
+    }
 }
 
 /// Thin matrices of the two factors of a layer.
 pub(super) struct Factors {
     /// Ranks of outputs and inputs.
     pub(super) rank: [usize; 2],
-    /// [rank, outputs]; of a table on its side, [rows of the table, rank].
+    /// [rank, outputs].
     pub(super) outputs: Vec<f32>,
     /// [rank, inputs].
     pub(super) inputs: Vec<f32>,
@@ -44,10 +119,10 @@ pub(super) struct Factors {
 }
 
 impl Plan {
-    /// Adds the projection of a whole gradient. A layer that is projected by its factors has none.
+    /// Adds the projection of a whole gradient. What is projected by its factors has none.
     pub(super) fn project(&self, gradient: &[f32], out: &mut [f32]) {
         match self {
-            Self::Factors(_) => {}
+            Self::Factors(_) | Self::Sketch(_) => {}
             Self::Dense { matrix, width } => multiply(
                 Matrix::new(matrix, *width, gradient.len()),
                 Matrix::new(gradient, gradient.len(), 1),
@@ -81,7 +156,7 @@ impl Plan {
         match self {
             Self::Factors(factors) => factors.is_exact,
             Self::Whole => true,
-            Self::Dense { .. } | Self::Sparse { .. } => false,
+            Self::Dense { .. } | Self::Sparse { .. } | Self::Sketch(_) => false,
         }
     }
 }
@@ -161,27 +236,26 @@ fn plan(
 ) -> (Plan, usize) {
     let [n_out, n_in] = shape;
     let n = n_out * n_in;
+    let square = projection.rank * projection.rank;
     match (projection.basis, kind) {
         (Basis::Identity, _) => (Plan::Whole, n),
-        // A vector has no factors; it is short, or as long as the vocabulary.
-        (Basis::Random | Basis::Pca, Kind::Vector) => dense(n, projection.rank, seed),
-        (Basis::Random | Basis::Pca, Kind::Linear | Kind::Table) => {
-            let rank = [n_out.min(projection.rank), n_in.min(projection.rank)];
-            let factors = factors(kind, shape, rank, moments, seed);
-            (Plan::Factors(factors), rank[0] * rank[1])
-        }
         // The softmax gives every row of a table a gradient: too many numbers to write down.
-        (Basis::Gaussian | Basis::Sparse, Kind::Table) => {
-            let rank = projection.rank;
-            let rank = [n_out.min(rank), n_in.min(rank)];
-            let factors = factors(kind, shape, rank, None, seed);
+        (_, Kind::Table) => {
+            let width = projection.table_width;
+            if n <= width {
+                return (Plan::Whole, n);
+            }
+            (Plan::Sketch(Sketch::new(shape, width, seed)), width)
+        }
+        // A vector has no factors; it is short, or as long as the vocabulary.
+        (_, Kind::Vector) => dense(n, projection.rank, seed),
+        (Basis::Random | Basis::Pca, Kind::Linear) => {
+            let rank = [n_out.min(projection.rank), n_in.min(projection.rank)];
+            let factors = factors(shape, rank, moments, seed);
             (Plan::Factors(factors), rank[0] * rank[1])
         }
-        (Basis::Gaussian, Kind::Vector) | (Basis::Sparse, Kind::Vector) => {
-            dense(n, projection.rank, seed)
-        }
-        (Basis::Gaussian, Kind::Linear) => dense(n, projection.rank * projection.rank, seed),
-        (Basis::Sparse, Kind::Linear) => sparse(n, projection.rank * projection.rank, seed),
+        (Basis::Gaussian, Kind::Linear) => dense(n, square, seed),
+        (Basis::Sparse, Kind::Linear) => sparse(n, square, seed),
     }
 }
 
@@ -228,7 +302,6 @@ fn sparse(n: usize, width: usize, seed: Seed) -> (Plan, usize) {
 }
 
 fn factors(
-    kind: Kind,
     [n_out, n_in]: [usize; 2],
     rank: [usize; 2],
     moments: Option<&[Vec<f64>; 2]>,
@@ -241,21 +314,9 @@ fn factors(
             _ => gaussian(rank * n, rank, seed.child(name)),
         }
     };
-    let of_table = kind == Kind::Table;
-    let moments = moments.filter(|_| !of_table);
-    let mut outputs = side(n_out, rank[0], moments.map(|both| &both[0]), "outputs");
-    if of_table {
-        let mut on_side = vec![0.0; outputs.len()];
-        for (at, row) in outputs.chunks_exact(n_out.max(1)).enumerate() {
-            for (item, &value) in row.iter().enumerate() {
-                on_side[item * rank[0] + at] = value;
-            }
-        }
-        outputs = on_side;
-    }
     Factors {
         rank,
-        outputs,
+        outputs: side(n_out, rank[0], moments.map(|both| &both[0]), "outputs"),
         inputs: side(n_in, rank[1], moments.map(|both| &both[1]), "inputs"),
         is_exact: rank == [n_out, n_in],
     }

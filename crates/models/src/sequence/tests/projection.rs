@@ -39,6 +39,7 @@ pub(super) fn projections_are_those_of_whole_gradients<N: Network>(
         let projection = Projection {
             basis,
             rank,
+            table_width: rank * rank,
             tables: true,
         };
         model.project(&projection, Measure::Loss, Seed::root(4), &data)
@@ -130,6 +131,7 @@ pub(super) fn projections_are_those_of_whole_gradients<N: Network>(
     let projection = Projection {
         basis: Basis::Identity,
         rank: 1,
+        table_width: 1,
         tables: false,
     };
     let without = model.project(&projection, Measure::Loss, Seed::root(4), &data);
