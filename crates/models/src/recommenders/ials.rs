@@ -10,8 +10,9 @@
 //!   + regularisation sum over i of (n_i + alpha #users)^nu |y_i|^2
 //! ```
 //!
-//! with alpha = `unobserved_weight` and nu = `frequency_scaling`. An epoch solves for all users
-//! exactly, then for all items. `score(i) = x.y_i`, where x solves the same system for the history:
+//! with alpha = `unobserved_weight` and nu = `frequency_scaling`. An epoch solves for all users,
+//! then for all items: exactly, or with `solver: conjugate_gradient` by a few steps from where they
+//! are (see `ials/conjugate.rs`). `score(i) = x.y_i`, where x solves the same system for the history:
 //! each of its items with the number of its occurrences as weight. A history without an item that
 //! training knows is served by popularity.
 //!
@@ -37,7 +38,7 @@
 //! # Cost
 //! An epoch: (users + items) x dimensions^2 for Gram matrices and turning, dimensions^3 for
 //! eigenvectors, and for a row with m cells min(m^2 dimensions + m^3, m dimensions^2 + dimensions^3),
-//! in parallel by row. Score: dimensions numbers per item. Memory: dimensions numbers per user and
+//! in parallel by row; by conjugate gradients m `dimensions` for each step. Score: dimensions numbers per item. Memory: dimensions numbers per user and
 //! item.
 
 use rayon::prelude::*;
@@ -53,7 +54,13 @@ use crate::history::History;
 use crate::recommender::{FitError, LoadError, Model, Parameter, Recommender};
 use crate::run::{Checkpoint, Epoch, Run};
 
+mod conjugate;
+
+use conjugate::{Directions, improve};
+
 const ITEMS: &str = "item_factors";
+/// Where conjugate gradients go on from; in checkpoints alone.
+const USERS: &str = "user_factors";
 const SPECTRUM: &str = "item_spectrum";
 const SETTINGS: &str = "settings";
 
@@ -79,7 +86,18 @@ pub(super) struct Parameters {
     regularisation: f64,
     frequency_scaling: f64,
     initial_deviation: f64,
+    solver: SolverKind,
+    conjugate_gradient_steps: u32,
     validate_every: u32,
+}
+
+/// How a row is solved in training.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum SolverKind {
+    #[default]
+    Cholesky,
+    ConjugateGradient,
 }
 
 impl Default for Parameters {
@@ -91,8 +109,17 @@ impl Default for Parameters {
             regularisation: 0.01,
             frequency_scaling: 1.0,
             initial_deviation: 0.1,
+            solver: SolverKind::Cholesky,
+            conjugate_gradient_steps: 3,
             validate_every: 0,
         }
+    }
+}
+
+impl Parameters {
+    /// Steps of conjugate gradients; `None`: exact solutions.
+    fn steps(&self) -> Option<u32> {
+        (self.solver == SolverKind::ConjugateGradient).then_some(self.conjugate_gradient_steps)
     }
 }
 
@@ -122,6 +149,21 @@ struct Scratch {
     divided: Vec<f64>,
     matrix: Vec<f64>,
     right: Vec<f64>,
+    directions: Directions,
+}
+
+impl Scratch {
+    /// The diagonal of the system of a row with `m` cells.
+    fn fill_diagonal(&mut self, m: usize, n_columns: usize, spectrum: &[f64], settings: Settings) {
+        let penalty = settings.penalty(m, n_columns);
+        self.diagonal.clear();
+        self.diagonal.extend(
+            spectrum
+                .iter()
+                // Rounding may leave an eigenvalue of 0 below it.
+                .map(|value| settings.unobserved_weight * value.max(0.0) + penalty),
+        );
+    }
 }
 
 /// Solves one row: `x` minimises the sum of w (x.y - 1)^2 over its cells, plus the diagonal form
@@ -140,20 +182,8 @@ fn solve_row(
     if m == 0 || d == 0 {
         return;
     }
-    let penalty = settings.penalty(m, others.len() / d);
-    let Scratch {
-        diagonal,
-        scaled,
-        right,
-        ..
-    } = scratch;
-    diagonal.clear();
-    diagonal.extend(
-        spectrum
-            .iter()
-            // Rounding may leave an eigenvalue of 0 below it.
-            .map(|value| settings.unobserved_weight * value.max(0.0) + penalty),
-    );
+    scratch.fill_diagonal(m, others.len() / d, spectrum, settings);
+    let Scratch { scaled, right, .. } = scratch;
     scaled.clear();
     right.clear();
     for (other, weight) in cells {
@@ -174,6 +204,7 @@ kernels! {
             divided,
             matrix,
             right,
+            ..
         } = scratch;
         let (m, d) = (right.len(), x.len());
         if m < d {
@@ -242,25 +273,52 @@ kernels! {
     }
 }
 
-/// Solves all rows of one side against the other, whose Gram matrix is diagonal.
-fn solve_side(cells: &Csr<f64>, others: &[f64], spectrum: &[f64], settings: Settings) -> Vec<f64> {
+/// Solves all rows of one side against the other, whose Gram matrix is diagonal: exactly, or by
+/// some steps of conjugate gradients from where they are.
+fn solve_side(
+    cells: &Csr<f64>,
+    others: &[f64],
+    spectrum: &[f64],
+    settings: Settings,
+    steps: Option<u32>,
+    rows: &mut [f64],
+) {
     let d = spectrum.len();
-    let mut rows = vec![0.0; cells.n_rows() * d];
     rows.par_chunks_mut(d.max(1))
         .enumerate()
         .with_min_len(16)
         .for_each_init(Scratch::default, |scratch, (row, x)| {
-            let (columns, values) = cells.row(row);
-            let cells = columns.iter().copied().zip(values.iter().copied());
-            solve_row(cells, others, spectrum, settings, x, scratch);
+            let (columns, weights) = cells.row(row);
+            let m = columns.len();
+            // With few cells an exact solution is less work than the steps.
+            match steps.filter(|&steps| m > 3 * steps as usize) {
+                Some(steps) => {
+                    scratch.fill_diagonal(m, others.len() / d, spectrum, settings);
+                    let Scratch {
+                        diagonal,
+                        directions,
+                        ..
+                    } = scratch;
+                    improve(x, others, columns, weights, diagonal, steps, directions);
+                }
+                None => {
+                    let cells = columns.iter().copied().zip(weights.iter().copied());
+                    solve_row(cells, others, spectrum, settings, x, scratch);
+                }
+            }
         });
-    rows
 }
 
 /// Turns factors into the eigenvectors of their Gram matrix and returns its diagonal.
 fn diagonalise(factors: &mut [f64], d: usize) -> Vec<f64> {
+    diagonalise_both(factors, &mut [], d)
+}
+
+/// As [`diagonalise`], and turns the factors of the other side with them.
+fn diagonalise_both(factors: &mut [f64], others: &mut [f64], d: usize) -> Vec<f64> {
     let Eigen { values, vectors } = symmetric(gram(factors, d), d);
     rotate(factors, d, &vectors);
+    rotate(others, d, &vectors);
     values
 }
 
@@ -387,6 +445,16 @@ impl Recommender for Ials {
             doc: "length of a random vector at the start; above 0",
         },
         Parameter {
+            name: "solver",
+            default: "cholesky",
+            doc: "how rows are solved in training: `cholesky`, exactly, or `conjugate_gradient`, by a few steps from where they are",
+        },
+        Parameter {
+            name: "conjugate_gradient_steps",
+            default: "3",
+            doc: "steps of `solver: conjugate_gradient`; from 1 up",
+        },
+        Parameter {
             name: "validate_every",
             default: "0",
             doc: "epochs between validation figures; 0: none",
@@ -410,6 +478,9 @@ impl Recommender for Ials {
                 return Err(format!("`{name}` must be a number above 0"));
             }
         }
+        if parameters.conjugate_gradient_steps == 0 {
+            return Err("`conjugate_gradient_steps` must be at least 1".to_owned());
+        }
         if !parameters.frequency_scaling.is_finite() {
             return Err("`frequency_scaling` must be a finite number".to_owned());
         }
@@ -430,19 +501,30 @@ impl Recommender for Ials {
         let counts = Counts::of(data);
         let cells = sums(data)?;
         let by_item = cells.transpose();
+        let steps = parameters.steps();
+        let n_users = cells.n_rows();
+        let mut users = vec![0.0; n_users * d];
         let (mut items, first) = if let Some(checkpoint) = run.observer.resume()? {
+            if steps.is_some() {
+                users = restored(&checkpoint, USERS, [n_users, d])?;
+            }
             let wanted = [data.n_vocabulary(), d];
-            (restored(&checkpoint, wanted)?, checkpoint.epoch)
+            (restored(&checkpoint, ITEMS, wanted)?, checkpoint.epoch)
         } else {
             let deviation = parameters.initial_deviation / (d as f64).sqrt();
             let seed = run.seed.child("initial_weights").child(ITEMS);
             (initial(seed, data.n_vocabulary(), d, deviation), 0)
         };
+        // Exact solutions do not ask where a row was: only steps need it turned.
+        let turn = |factors: &mut [f64], others: &mut [f64]| {
+            let others = if steps.is_some() { others } else { &mut [] };
+            diagonalise_both(factors, others, d)
+        };
         for epoch in first..parameters.epochs {
-            let spectrum = diagonalise(&mut items, d);
-            let mut users = solve_side(&cells, &items, &spectrum, settings);
-            let spectrum = diagonalise(&mut users, d);
-            items = solve_side(&by_item, &users, &spectrum, settings);
+            let spectrum = turn(&mut items, &mut users);
+            solve_side(&cells, &items, &spectrum, settings, steps, &mut users);
+            let spectrum = turn(&mut users, &mut items);
+            solve_side(&by_item, &users, &spectrum, settings, steps, &mut items);
             let loss = objective(&cells, &users, &items, &spectrum, settings);
             if !(loss.is_finite() && items.iter().all(|x| x.is_finite())) {
                 return Err(FitError::NotFinite {
@@ -476,6 +558,11 @@ impl Recommender for Ials {
             tensors
                 .insert_f64(ITEMS, &[data.n_vocabulary(), d], items.clone())
                 .map_err(|error| FitError::Checkpoint(Box::new(error)))?;
+            if steps.is_some() {
+                tensors
+                    .insert_f64(USERS, &[n_users, d], users.clone())
+                    .map_err(|error| FitError::Checkpoint(Box::new(error)))?;
+            }
             run.observer.checkpoint(&Checkpoint {
                 step: u64::from(epoch) + 1,
                 epoch: epoch + 1,
@@ -511,20 +598,24 @@ impl Recommender for Ials {
     }
 }
 
-/// Item factors of a checkpoint.
-fn restored(checkpoint: &Checkpoint, wanted: [usize; 2]) -> Result<Vec<f64>, FitError> {
+/// Factors of a checkpoint.
+fn restored(
+    checkpoint: &Checkpoint,
+    name: &'static str,
+    wanted: [usize; 2],
+) -> Result<Vec<f64>, FitError> {
     let tensors = &checkpoint.tensors;
     let shape = tensors
-        .shape(ITEMS)
+        .shape(name)
         .map_err(|error| FitError::Checkpoint(Box::new(error)))?;
     if shape != wanted {
-        let message = format!("`{ITEMS}` has shape {shape:?}, expected {wanted:?}");
+        let message = format!("`{name}` has shape {shape:?}, expected {wanted:?}");
         return Err(FitError::Checkpoint(message.into()));
     }
-    let items = tensors
-        .f64(ITEMS)
+    let factors = tensors
+        .f64(name)
         .map_err(|error| FitError::Checkpoint(Box::new(error)))?;
-    Ok(items.to_vec())
+    Ok(factors.to_vec())
 }
 
 impl Model for Ials {

@@ -258,7 +258,7 @@ impl Network for Causal {
             x = self.side.add(tape, x, batch, scale);
             x = tape.dropout_add(x, None, dropout, "embedding");
         }
-        self.blocks.forward(tape, x, batch)
+        self.blocks.forward(tape, x, batch, None)
     }
 
     fn save(&self, tensors: &mut Tensors) -> Result<(), TensorError> {
