@@ -2,8 +2,10 @@
 
 use seed::Seed;
 
+use super::conjugate::{Directions, improve};
 use super::*;
 use crate::conformance::{in_pool, log, overfits};
+use crate::dense::{cholesky, solve};
 use crate::run::Observer;
 use crate::{Samples, Sequences};
 
@@ -84,6 +86,167 @@ fn rows_solve_the_normal_equations_of_all_pairs() {
             assert!((x - expected).abs() < 1e-12, "{x} {expected}");
         }
     }
+}
+
+/// The system of a row with eleven cells in nine dimensions: cells, other side, diagonal, and the
+/// exact solution.
+fn system() -> (Vec<u32>, Vec<f64>, Vec<f64>, Vec<f64>, Vec<f64>) {
+    let (d, n) = (9, 20);
+    let settings = Settings {
+        unobserved_weight: 0.2,
+        regularisation: 0.03,
+        frequency_scaling: 0.5,
+    };
+    let mut others = initial(Seed::root(8), n, d, 1.0);
+    let spectrum = diagonalise(&mut others, d);
+    let columns: Vec<u32> = (0..11).map(|at| at * 19 / 11).collect();
+    let weights: Vec<f64> = (1..12).map(|at| f64::from(at) / 4.0).collect();
+    let cells: Vec<(u32, f64)> = columns
+        .iter()
+        .copied()
+        .zip(weights.iter().copied())
+        .collect();
+    let exact = brute_force(&cells, &others, d, settings);
+    let penalty = settings.penalty(cells.len(), n);
+    let diagonal = spectrum
+        .iter()
+        .map(|value| settings.unobserved_weight * value + penalty)
+        .collect();
+    (columns, weights, others, diagonal, exact)
+}
+
+#[test]
+fn steps_of_conjugate_gradients_come_ever_closer_to_the_exact_solution() {
+    let (columns, weights, others, diagonal, exact) = system();
+    let start = initial(Seed::root(3), 1, 9, 0.5);
+    let mut directions = Directions::default();
+    // The error in the norm of the system, which each step makes smaller.
+    let mut error = |steps: u32| {
+        let mut x = start.clone();
+        improve(
+            &mut x,
+            &others,
+            &columns,
+            &weights,
+            &diagonal,
+            steps,
+            &mut directions,
+        );
+        let off: Vec<f64> = x.iter().zip(&exact).map(|(x, exact)| x - exact).collect();
+        let mut sum: f64 = off.iter().zip(&diagonal).map(|(x, scale)| scale * x * x).sum();
+        for (&column, weight) in columns.iter().zip(&weights) {
+            let product = dot(&off, &others[column as usize * 9..column as usize * 9 + 9]);
+            sum += weight * product * product;
+        }
+        sum
+    };
+    let errors: Vec<f64> = (0..10).map(&mut error).collect();
+    for pair in errors.windows(2) {
+        assert!(pair[1] < pair[0], "{errors:?}");
+    }
+    // Nine steps solve nine equations but for rounding.
+    assert!(errors[9] < 1e-20 * errors[0], "{errors:?}");
+    // More steps than there is anything to do change nothing.
+    assert!(error(40) < 1e-20 * errors[0]);
+}
+
+#[test]
+fn the_exact_solution_is_where_conjugate_gradients_stay() {
+    let (columns, weights, others, diagonal, exact) = system();
+    let mut x = exact.clone();
+    let mut directions = Directions::default();
+    improve(
+        &mut x,
+        &others,
+        &columns,
+        &weights,
+        &diagonal,
+        3,
+        &mut directions,
+    );
+    for (x, exact) in x.iter().zip(&exact) {
+        assert!((x - exact).abs() < 1e-13);
+    }
+}
+
+#[test]
+fn what_is_not_a_number_reaches_the_solution() {
+    let mut x = [0.0, 0.0];
+    let mut directions = Directions::default();
+    let diagonal = [1.0, 1.0];
+    improve(
+        &mut x,
+        &[f64::NAN, 1.0],
+        &[0],
+        &[1.0],
+        &diagonal,
+        2,
+        &mut directions,
+    );
+    assert!(x.iter().all(|x| x.is_nan()));
+}
+
+/// A log whose rows have more cells than three steps can be spared for.
+fn wide() -> (Samples, Sequences) {
+    let items: Vec<Vec<u32>> = (0..40_u32)
+        .map(|user| {
+            let liked = |item: &u32| (item * 7 + user * 13) % 5 < 2 || item % 4 == user % 4;
+            (0..30).filter(liked).collect()
+        })
+        .collect();
+    let weights = vec![1.0; 30];
+    let logs: Vec<(&[u32], &[f64])> = items
+        .iter()
+        .map(|items| (items.as_slice(), &weights[..items.len()]))
+        .collect();
+    log(&logs)
+}
+
+fn fit_wide(solver: SolverKind, steps: u32, recorder: &mut Recorder) -> Ials {
+    let (samples, sequences) = wide();
+    let data = TrainingData::new(&samples, &sequences, 30).unwrap();
+    let parameters = Parameters {
+        solver,
+        conjugate_gradient_steps: steps,
+        ..parameters(8, 12)
+    };
+    let mut run = Run {
+        seed: Seed::root(1),
+        observer: recorder,
+    };
+    Ials::fit(&parameters, &data, &mut run).unwrap()
+}
+
+#[test]
+fn trainings_by_conjugate_gradients_end_where_exact_ones_do() {
+    let last = |solver, steps| {
+        let mut recorder = Recorder::default();
+        fit_wide(solver, steps, &mut recorder);
+        recorder.losses[11]
+    };
+    let exact = last(SolverKind::Cholesky, 3);
+    let distance = |steps| (last(SolverKind::ConjugateGradient, steps) / exact - 1.0).abs();
+    // Found: 1e-3 after one step per row and epoch, less with every further one.
+    assert!(distance(1) < 0.05);
+    assert!(distance(3) < 1e-3);
+    // Eight dimensions, eight steps: the same but for rounding.
+    assert!(distance(8) < 1e-9);
+}
+
+#[test]
+fn conjugate_gradients_go_on_with_the_same_bits() {
+    let solver = SolverKind::ConjugateGradient;
+    let mut whole = Recorder::default();
+    let expected = fit_wide(solver, 2, &mut whole);
+    for checkpoint in whole.checkpoints {
+        let mut recorder = Recorder {
+            start: Some(checkpoint),
+            ..Recorder::default()
+        };
+        assert_eq!(fit_wide(solver, 2, &mut recorder).items, expected.items);
+    }
+    let threaded = in_pool(3, || fit_wide(solver, 2, &mut Recorder::default()));
+    assert_eq!(threaded.items, expected.items);
 }
 
 #[test]
@@ -231,6 +394,7 @@ fn impossible_parameters_are_refused() {
         "unobserved_weight",
         "regularisation",
         "initial_deviation",
+        "conjugate_gradient_steps",
     ] {
         let error = entry.check(&serde_json::json!({ name: 0 })).unwrap_err();
         assert!(error.source.to_string().contains(name), "{}", error.source);
