@@ -42,11 +42,13 @@ pub(crate) use kernels;
 mod eigen;
 mod gram;
 mod inverse;
+mod prefetch;
 mod small;
 
 pub(crate) use eigen::{Eigen, symmetric};
 pub(crate) use gram::{gram, rotate};
 pub(crate) use inverse::invert;
+pub(crate) use prefetch::prefetch;
 pub(crate) use small::{add_scaled, cholesky, dot, solve};
 
 /// A 32- or 64-bit float.

@@ -462,7 +462,7 @@ impl Network for Bidirectional {
 
 impl Recommender for Bert4Rec {
     const NAME: &'static str = "bert4rec";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const DOC: &'static str =
         "Bidirectional self-attention that fills in masked events (BERT4Rec).";
     const PAPER: &'static str = "Sun et al., CIKM 2019";

@@ -247,7 +247,7 @@ fn is_positive(x: f64) -> bool {
 
 impl Recommender for Ials {
     const NAME: &'static str = "ials";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str =
         "Matrix factorisation of implicit feedback by alternating least squares.";
     const PAPER: &'static str = "Hu, Koren, Volinsky, ICDM 2008; Rendle et al., RecSys 2022";

@@ -308,7 +308,7 @@ impl Network for Causal {
 
 impl Recommender for Sasrec {
     const NAME: &'static str = "sasrec";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const DOC: &'static str = "Self-attention over the events of a user (SASRec).";
     const PAPER: &'static str =
         "Kang and `McAuley`, ICDM 2018; losses of Petrov and Macdonald, 2023";

@@ -43,9 +43,10 @@ impl<F: Real> Tape<'_, F> {
         name: &str,
         rows: Option<&[u32]>,
     ) -> Value {
-        require(rows.is_none_or(|rows| rows.len() == self.shape(x)[0]), || {
-            format!("`{name}` drops other rows than it is given")
-        });
+        require(
+            rows.is_none_or(|rows| rows.len() == self.shape(x)[0]),
+            || format!("`{name}` drops other rows than it is given"),
+        );
         let dropout = Dropout::new(self.context.dropout, name, probability);
         let Some(residual) = residual else {
             if dropout.is_none() {

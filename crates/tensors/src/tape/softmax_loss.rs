@@ -159,7 +159,11 @@ impl<F: Real> Problem<'_, F> {
         for (input, &row) in chunk.inputs.chunks_exact_mut(columns.max(1)).zip(rows) {
             input.copy_from_slice(&self.hidden[row as usize * columns..][..columns]);
         }
-        let width = if part.to_hidden.is_empty() { 0 } else { columns };
+        let width = if part.to_hidden.is_empty() {
+            0
+        } else {
+            columns
+        };
         let to_hidden = &mut part.to_hidden[of.start * width..of.end * width];
         chunk.running.reset();
         for (tile, tops) in self.tiles.iter().zip(chunk.factors.chunks_exact_mut(n)) {

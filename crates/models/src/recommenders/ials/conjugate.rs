@@ -1,12 +1,13 @@
 //! Conjugate gradients for the rows of iALS: a few steps instead of an exact solution.
 //!
 //! A row's system is D + sum over its cells of w y y', D being diagonal, which is also what it is
-//! preconditioned by: without cells one step would be exact, and with m cells m + 1 steps are.
+//! preconditioned by: without cells one step would be exact, and with m cells m + 1 steps are. A row
+//! of up to three cells per step is solved exactly: that is less work.
 //!
 //! # Paper
 //! Takács, Pilászy, Tikk, "Applications of the conjugate gradient method for implicit feedback
-//! collaborative filtering", RecSys 2011, algorithm 1. There nothing is turned, so each step costs
-//! dimensions^2 for what all rows share; here that part is diagonal and costs nothing.
+//! collaborative filtering", ACM Conference on Recommender Systems 2011, algorithm 1. There nothing
+//! is turned, so each step costs dimensions^2 for what all rows share; here that part is diagonal and costs nothing.
 
 use crate::dense::{add_scaled, dot, kernels};
 

@@ -152,20 +152,17 @@ pub(super) fn solve_side(
             let (columns, weights) = cells.row(row);
             let m = columns.len();
             // With few cells an exact solution is less work than the steps.
-            match steps.filter(|&steps| m > 3 * steps as usize) {
-                Some(steps) => {
-                    scratch.fill_diagonal(m, others.len() / d, spectrum, settings);
-                    let Scratch {
-                        diagonal,
-                        directions,
-                        ..
-                    } = scratch;
-                    improve(x, others, columns, weights, diagonal, steps, directions);
-                }
-                None => {
-                    let cells = columns.iter().copied().zip(weights.iter().copied());
-                    solve_row(cells, others, spectrum, settings, x, scratch);
-                }
+            if let Some(steps) = steps.filter(|&steps| m > 3 * steps as usize) {
+                scratch.fill_diagonal(m, others.len() / d, spectrum, settings);
+                let Scratch {
+                    diagonal,
+                    directions,
+                    ..
+                } = scratch;
+                improve(x, others, columns, weights, diagonal, steps, directions);
+            } else {
+                let cells = columns.iter().copied().zip(weights.iter().copied());
+                solve_row(cells, others, spectrum, settings, x, scratch);
             }
         });
 }

@@ -88,9 +88,32 @@ fn rows_solve_the_normal_equations_of_all_pairs() {
     }
 }
 
-/// The system of a row with eleven cells in nine dimensions: cells, other side, diagonal, and the
-/// exact solution.
-fn system() -> (Vec<u32>, Vec<f64>, Vec<f64>, Vec<f64>, Vec<f64>) {
+/// The system of a row with eleven cells in nine dimensions.
+struct System {
+    columns: Vec<u32>,
+    weights: Vec<f64>,
+    others: Vec<f64>,
+    diagonal: Vec<f64>,
+    /// The solution.
+    exact: Vec<f64>,
+}
+
+impl System {
+    fn improve(&self, x: &mut [f64], steps: u32) {
+        let mut directions = Directions::default();
+        improve(
+            x,
+            &self.others,
+            &self.columns,
+            &self.weights,
+            &self.diagonal,
+            steps,
+            &mut directions,
+        );
+    }
+}
+
+fn system() -> System {
     let (d, n) = (9, 20);
     let settings = Settings {
         unobserved_weight: 0.2,
@@ -112,35 +135,34 @@ fn system() -> (Vec<u32>, Vec<f64>, Vec<f64>, Vec<f64>, Vec<f64>) {
         .iter()
         .map(|value| settings.unobserved_weight * value + penalty)
         .collect();
-    (columns, weights, others, diagonal, exact)
+    System {
+        columns,
+        weights,
+        others,
+        diagonal,
+        exact,
+    }
 }
 
 #[test]
 fn steps_of_conjugate_gradients_come_ever_closer_to_the_exact_solution() {
-    let (columns, weights, others, diagonal, exact) = system();
+    let system = system();
     let start = initial(Seed::root(3), 1, 9, 0.5);
-    let mut directions = Directions::default();
     // The error in the norm of the system, which each step makes smaller.
-    let mut error = |steps: u32| {
+    let error = |steps: u32| {
         let mut x = start.clone();
-        improve(
-            &mut x,
-            &others,
-            &columns,
-            &weights,
-            &diagonal,
-            steps,
-            &mut directions,
-        );
-        let off: Vec<f64> = x.iter().zip(&exact).map(|(x, exact)| x - exact).collect();
-        let mut sum: f64 = off.iter().zip(&diagonal).map(|(x, scale)| scale * x * x).sum();
-        for (&column, weight) in columns.iter().zip(&weights) {
-            let product = dot(&off, &others[column as usize * 9..column as usize * 9 + 9]);
+        system.improve(&mut x, steps);
+        let pairs = x.iter().zip(&system.exact);
+        let off: Vec<f64> = pairs.map(|(x, exact)| x - exact).collect();
+        let pairs = off.iter().zip(&system.diagonal);
+        let mut sum: f64 = pairs.map(|(x, scale)| scale * x * x).sum();
+        for (&column, weight) in system.columns.iter().zip(&system.weights) {
+            let product = dot(&off, &system.others[column as usize * 9..][..9]);
             sum += weight * product * product;
         }
         sum
     };
-    let errors: Vec<f64> = (0..10).map(&mut error).collect();
+    let errors: Vec<f64> = (0..10).map(error).collect();
     for pair in errors.windows(2) {
         assert!(pair[1] < pair[0], "{errors:?}");
     }
@@ -152,37 +174,25 @@ fn steps_of_conjugate_gradients_come_ever_closer_to_the_exact_solution() {
 
 #[test]
 fn the_exact_solution_is_where_conjugate_gradients_stay() {
-    let (columns, weights, others, diagonal, exact) = system();
-    let mut x = exact.clone();
-    let mut directions = Directions::default();
-    improve(
-        &mut x,
-        &others,
-        &columns,
-        &weights,
-        &diagonal,
-        3,
-        &mut directions,
-    );
-    for (x, exact) in x.iter().zip(&exact) {
+    let system = system();
+    let mut x = system.exact.clone();
+    system.improve(&mut x, 3);
+    for (x, exact) in x.iter().zip(&system.exact) {
         assert!((x - exact).abs() < 1e-13);
     }
 }
 
 #[test]
 fn what_is_not_a_number_reaches_the_solution() {
+    let system = System {
+        columns: vec![0],
+        weights: vec![1.0],
+        others: vec![f64::NAN, 1.0],
+        diagonal: vec![1.0; 2],
+        exact: Vec::new(),
+    };
     let mut x = [0.0, 0.0];
-    let mut directions = Directions::default();
-    let diagonal = [1.0, 1.0];
-    improve(
-        &mut x,
-        &[f64::NAN, 1.0],
-        &[0],
-        &[1.0],
-        &diagonal,
-        2,
-        &mut directions,
-    );
+    system.improve(&mut x, 2);
     assert!(x.iter().all(|x| x.is_nan()));
 }
 
@@ -226,11 +236,11 @@ fn trainings_by_conjugate_gradients_end_where_exact_ones_do() {
     };
     let exact = last(SolverKind::Cholesky, 3);
     let distance = |steps| (last(SolverKind::ConjugateGradient, steps) / exact - 1.0).abs();
-    // Found: 1e-3 after one step per row and epoch, less with every further one.
-    assert!(distance(1) < 0.05);
-    assert!(distance(3) < 1e-3);
-    // Eight dimensions, eight steps: the same but for rounding.
-    assert!(distance(8) < 1e-9);
+    // Found: 2e-5, 1e-5 and 2e-7. Rows of up to three cells per step are solved exactly, so with
+    // five steps some of these are and others are not.
+    assert!(distance(1) < 1e-3);
+    assert!(distance(3) < 1e-4);
+    assert!(distance(5) < 1e-6);
 }
 
 #[test]
