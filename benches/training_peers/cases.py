@@ -169,7 +169,9 @@ def training_case(setting, model, dropout, rate, epochs, variants, threads):
     return Case(name, sides, kind="trainings")
 
 
-def fits_case(setting, model, which, threads):
+def fits_case(setting, model, which, threads, steps=None):
+    """`steps`: those of conjugate gradients on our side; `implicit` takes three unless told to be
+    exact."""
     import logs
 
     if which == "beauty":
@@ -183,6 +185,8 @@ def fits_case(setting, model, which, threads):
         )
     if model == "ials":
         parameters = {"dimensions": 64, "epochs": 8, "unobserved_weight": 0.01, "regularisation": 0.01}
+        if steps:
+            parameters |= {"solver": "conjugate_gradient", "conjugate_gradient_steps": steps}
     elif model == "bpr":
         epochs = 100 if which == "beauty" else 20
         parameters = {
@@ -199,10 +203,11 @@ def fits_case(setting, model, which, threads):
         arguments += ["--epochs", parameters["epochs"]]
     sides.append(theirs(setting, threads, "implicit", "implicit_fits.py", arguments))
     # Exact solutions of a million cells take minutes.
-    if model == "ials" and (which == "beauty" or setting.is_all):
+    if model == "ials" and not steps and (which == "beauty" or setting.is_all):
         arguments = [*arguments, "--exact"]
         sides.append(theirs(setting, threads, "implicit exact", "implicit_fits.py", arguments))
-    return Case(with_threads(f"{model} on {which}", threads), sides, kind="fits")
+    name = f"{model} by {steps} steps" if steps else model
+    return Case(with_threads(f"{name} on {which}", threads), sides, kind="fits")
 
 
 def all_cases(setting, threads):
@@ -216,7 +221,7 @@ def all_cases(setting, threads):
         for n in threads if setting.is_all else threads[-1:]:
             yield training_case(setting, *training, n)
     for which in ["beauty", "million"]:
-        for model in ["itemknn", "ials", "bpr"]:
+        for model, steps in [("itemknn", None), ("ials", None), ("ials", 3), ("bpr", None)]:
             for n in threads:
                 if which != "beauty" or setting.log:
-                    yield fits_case(setting, model, which, n)
+                    yield fits_case(setting, model, which, n, steps)

@@ -189,7 +189,7 @@ pub struct Gradients {
     #[serde(default)]
     pub measure: MeasureName,
     /// Difference of scores at which one item stands clearly above another, for `measure: ndcg`.
-    #[serde(default = "half")]
+    #[serde(default = "two")]
     pub temperature: f64,
     /// Whether the gradients themselves are kept, made short: what curvature is estimated from. Of a
     /// model whose gradients are short they are kept as they are.
@@ -220,8 +220,8 @@ pub(crate) fn measure(config: &Config) -> Measure {
     }
 }
 
-fn half() -> f64 {
-    0.5
+fn two() -> f64 {
+    2.0
 }
 
 fn fit_part() -> Part {

@@ -147,7 +147,7 @@ fn other_modes() -> Vec<Field> {
         field(
             "gradients.temperature",
             Number,
-            Some("0.5"),
+            Some("2"),
             "difference of scores at which one item stands clearly above another, for `measure: ndcg`; above 0",
         ),
         field(

@@ -276,6 +276,33 @@ impl Bidirectional {
         }
         View { events, masked }
     }
+
+    /// Items, masks and positions, with what the configuration adds.
+    fn embedded<F: Real>(&self, tape: &mut Tape<'_, F>, batch: &Batch) -> Value {
+        let one = F::ONE;
+        let at = &batch.positions;
+        let (items, positions) = (self.items, self.positions);
+        let mut x =
+            tape.embedding_with_positions(items, positions, &batch.items, at, one, 0.0, "items");
+        let masks: Vec<u32> = batch
+            .masked
+            .iter()
+            .map(|&masked| if masked { 0 } else { PADDING })
+            .collect();
+        if !masks.is_empty() {
+            let masks =
+                tape.embedding_with_positions(self.mask, positions, &masks, at, one, 0.0, "masks");
+            x = tape.add(x, masks);
+        }
+        self.side.add(tape, x, batch, one)
+    }
+
+    /// What stands between the last block and the table.
+    fn head<F: Real>(&self, tape: &mut Tape<'_, F>, x: Value) -> Value {
+        let [weight, bias, gain, norm_bias] = self.head;
+        let x = tape.linear(x, weight, Some(bias), Activation::Gelu);
+        tape.layer_norm(x, gain, norm_bias, 1e-8)
+    }
 }
 
 /// How many events of a window are in a basket of which it has terms.
@@ -386,26 +413,17 @@ impl Network for Bidirectional {
     }
 
     fn hidden<F: Real>(&self, tape: &mut Tape<'_, F>, batch: &Batch) -> Value {
-        let one = F::ONE;
-        let at = &batch.positions;
-        let (items, positions) = (self.items, self.positions);
-        let mut x =
-            tape.embedding_with_positions(items, positions, &batch.items, at, one, 0.0, "items");
-        let masks: Vec<u32> = batch
-            .masked
-            .iter()
-            .map(|&masked| if masked { 0 } else { PADDING })
-            .collect();
-        if !masks.is_empty() {
-            let masks =
-                tape.embedding_with_positions(self.mask, positions, &masks, at, one, 0.0, "masks");
-            x = tape.add(x, masks);
-        }
-        let x = self.side.add(tape, x, batch, one);
-        let x = self.blocks.forward(tape, x, batch);
-        let [weight, bias, gain, norm_bias] = self.head;
-        let x = tape.linear(x, weight, Some(bias), Activation::Gelu);
-        tape.layer_norm(x, gain, norm_bias, 1e-8)
+        let x = self.embedded(tape, batch);
+        let x = self.blocks.forward(tape, x, batch, None);
+        self.head(tape, x)
+    }
+
+    /// Only masked rows give a loss: where a row's last block looks at no other row, from the
+    /// attention's output on, others are left out.
+    fn hidden_at<F: Real>(&self, tape: &mut Tape<'_, F>, batch: &Batch, rows: &[u32]) -> Value {
+        let x = self.embedded(tape, batch);
+        let x = self.blocks.forward(tape, x, batch, Some(rows));
+        self.head(tape, x)
     }
 
     fn save(&self, tensors: &mut Tensors) -> Result<(), TensorError> {
@@ -444,7 +462,7 @@ impl Network for Bidirectional {
 
 impl Recommender for Bert4Rec {
     const NAME: &'static str = "bert4rec";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const DOC: &'static str =
         "Bidirectional self-attention that fills in masked events (BERT4Rec).";
     const PAPER: &'static str = "Sun et al., CIKM 2019";

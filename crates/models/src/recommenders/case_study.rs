@@ -319,7 +319,7 @@ impl Network for BehaviourAndAttributes {
 
 impl Recommender for CaseStudy {
     const NAME: &'static str = "case_study";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const DOC: &'static str =
         "Convolution over behaviour, recurrence over attributes, attention between them.";
     const PAPER: &'static str = "The source document, sections 4.2 and 4.3";

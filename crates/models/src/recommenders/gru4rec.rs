@@ -263,7 +263,7 @@ impl Network for Recurrent {
 
 impl Recommender for Gru4Rec {
     const NAME: &'static str = "gru4rec";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const DOC: &'static str = "A recurrent network over the events of a user (GRU4Rec).";
     const PAPER: &'static str = "Hidasi et al., ICLR 2016; Hidasi and Karatzoglou, CIKM 2018";
     const CAPABILITIES: &'static [Capability] = &[Capability::Gradients, Capability::Losses];

@@ -10,8 +10,9 @@
 //!   + regularisation sum over i of (n_i + alpha #users)^nu |y_i|^2
 //! ```
 //!
-//! with alpha = `unobserved_weight` and nu = `frequency_scaling`. An epoch solves for all users
-//! exactly, then for all items. `score(i) = x.y_i`, where x solves the same system for the history:
+//! with alpha = `unobserved_weight` and nu = `frequency_scaling`. An epoch solves for all users,
+//! then for all items: exactly, or with `solver: conjugate_gradient` by a few steps from where they
+//! are (see `ials/conjugate.rs`). `score(i) = x.y_i`, where x solves the same system for the history:
 //! each of its items with the number of its occurrences as weight. A history without an item that
 //! training knows is served by popularity.
 //!
@@ -37,7 +38,7 @@
 //! # Cost
 //! An epoch: (users + items) x dimensions^2 for Gram matrices and turning, dimensions^3 for
 //! eigenvectors, and for a row with m cells min(m^2 dimensions + m^3, m dimensions^2 + dimensions^3),
-//! in parallel by row. Score: dimensions numbers per item. Memory: dimensions numbers per user and
+//! in parallel by row; by conjugate gradients m `dimensions` for each step. Score: dimensions numbers per item. Memory: dimensions numbers per user and
 //! item.
 
 use rayon::prelude::*;
@@ -51,9 +52,16 @@ use crate::factors::{initial, scores};
 use crate::history::History;
 use crate::recommender::{FitError, LoadError, Model, Parameter, Recommender};
 use crate::run::{Checkpoint, Epoch, Run};
-use tensors::dense::{Eigen, add_scaled, cholesky, dot, gram, kernels, rotate, solve, symmetric};
+use tensors::dense::{Eigen, dot, gram, kernels, rotate, symmetric};
+
+mod conjugate;
+mod solve;
+
+use solve::{Scratch, Settings, solve_row, solve_side};
 
 const ITEMS: &str = "item_factors";
+/// Where conjugate gradients go on from; in checkpoints alone.
+const USERS: &str = "user_factors";
 const SPECTRUM: &str = "item_spectrum";
 const SETTINGS: &str = "settings";
 
@@ -79,7 +87,18 @@ pub(super) struct Parameters {
     regularisation: f64,
     frequency_scaling: f64,
     initial_deviation: f64,
+    solver: SolverKind,
+    conjugate_gradient_steps: u32,
     validate_every: u32,
+}
+
+/// How a row is solved in training.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum SolverKind {
+    #[default]
+    Cholesky,
+    ConjugateGradient,
 }
 
 impl Default for Parameters {
@@ -91,134 +110,21 @@ impl Default for Parameters {
             regularisation: 0.01,
             frequency_scaling: 1.0,
             initial_deviation: 0.1,
+            solver: SolverKind::Cholesky,
+            conjugate_gradient_steps: 3,
             validate_every: 0,
         }
     }
 }
 
-/// What a row's system needs beyond its cells.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Settings {
-    unobserved_weight: f64,
-    regularisation: f64,
-    frequency_scaling: f64,
-}
-
-impl Settings {
-    /// Weight of |x|^2 of a row with `n_cells` of `n_columns` cells observed.
-    fn penalty(self, n_cells: usize, n_columns: usize) -> f64 {
-        let frequency = n_cells as f64 + self.unobserved_weight * n_columns as f64;
-        self.regularisation * libm::pow(frequency, self.frequency_scaling)
+impl Parameters {
+    /// Steps of conjugate gradients; `None`: exact solutions.
+    fn steps(&self) -> Option<u32> {
+        (self.solver == SolverKind::ConjugateGradient).then_some(self.conjugate_gradient_steps)
     }
-}
-
-/// Memory that one thread uses again for each row.
-#[derive(Default)]
-struct Scratch {
-    diagonal: Vec<f64>,
-    /// Rows of the other side times the root of their weight, `[m, dimensions]`.
-    scaled: Vec<f64>,
-    /// The same, divided by the diagonal.
-    divided: Vec<f64>,
-    matrix: Vec<f64>,
-    right: Vec<f64>,
-}
-
-/// Solves one row: `x` minimises the sum of w (x.y - 1)^2 over its cells, plus the diagonal form
-/// alpha `spectrum` + penalty. Cells are (row of `others`, weight above 0).
-fn solve_row(
-    cells: impl Iterator<Item = (u32, f64)> + Clone,
-    others: &[f64],
-    spectrum: &[f64],
-    settings: Settings,
-    x: &mut [f64],
-    scratch: &mut Scratch,
-) {
-    let d = spectrum.len();
-    let m = cells.clone().count();
-    x.fill(0.0);
-    if m == 0 || d == 0 {
-        return;
-    }
-    let penalty = settings.penalty(m, others.len() / d);
-    let Scratch {
-        diagonal,
-        scaled,
-        right,
-        ..
-    } = scratch;
-    diagonal.clear();
-    diagonal.extend(
-        spectrum
-            .iter()
-            // Rounding may leave an eigenvalue of 0 below it.
-            .map(|value| settings.unobserved_weight * value.max(0.0) + penalty),
-    );
-    scaled.clear();
-    right.clear();
-    for (other, weight) in cells {
-        let root = weight.sqrt();
-        let start = other as usize * d;
-        scaled.extend(others[start..start + d].iter().map(|y| y * root));
-        right.push(root);
-    }
-    solve_scaled(x, scratch);
 }
 
 kernels! {
-    /// Solves the system whose parts stand in `scratch`; NaN if it has no solution.
-    fn solve_scaled<'a>(x: &'a mut [f64], scratch: &'a mut Scratch) -> () {
-        let Scratch {
-            diagonal,
-            scaled,
-            divided,
-            matrix,
-            right,
-        } = scratch;
-        let (m, d) = (right.len(), x.len());
-        if m < d {
-            // x = D^-1 Z' (1 + Z D^-1 Z')^-1 sqrt(w), Z being `scaled`.
-            divided.clear();
-            for row in scaled.chunks_exact(d) {
-                divided.extend(row.iter().zip(diagonal.iter()).map(|(z, d)| z / d));
-            }
-            matrix.clear();
-            matrix.resize(m * m, 0.0);
-            for a in 0..m {
-                let row = &scaled[a * d..(a + 1) * d];
-                for b in 0..=a {
-                    matrix[a * m + b] = dot(row, &divided[b * d..(b + 1) * d]);
-                }
-                matrix[a * m + a] += 1.0;
-            }
-            if cholesky(matrix, m) {
-                solve(matrix, m, right);
-                for (row, z) in divided.chunks_exact(d).zip(right.iter()) {
-                    add_scaled(x, *z, row);
-                }
-            } else {
-                x.fill(f64::NAN);
-            }
-        } else {
-            matrix.clear();
-            matrix.resize(d * d, 0.0);
-            for (row, weight) in scaled.chunks_exact(d).zip(right.iter()) {
-                for i in 0..d {
-                    add_scaled(&mut matrix[i * d..=i * d + i], row[i], &row[..=i]);
-                }
-                add_scaled(x, *weight, row);
-            }
-            for (i, value) in diagonal.iter().enumerate() {
-                matrix[i * d + i] += value;
-            }
-            if cholesky(matrix, d) {
-                solve(matrix, d, x);
-            } else {
-                x.fill(f64::NAN);
-            }
-        }
-    }
-
     /// Sum over cells of w (x.y - 1)^2.
     fn squared_errors<'a>(
         x: &'a [f64],
@@ -242,25 +148,16 @@ kernels! {
     }
 }
 
-/// Solves all rows of one side against the other, whose Gram matrix is diagonal.
-fn solve_side(cells: &Csr<f64>, others: &[f64], spectrum: &[f64], settings: Settings) -> Vec<f64> {
-    let d = spectrum.len();
-    let mut rows = vec![0.0; cells.n_rows() * d];
-    rows.par_chunks_mut(d.max(1))
-        .enumerate()
-        .with_min_len(16)
-        .for_each_init(Scratch::default, |scratch, (row, x)| {
-            let (columns, values) = cells.row(row);
-            let cells = columns.iter().copied().zip(values.iter().copied());
-            solve_row(cells, others, spectrum, settings, x, scratch);
-        });
-    rows
-}
-
 /// Turns factors into the eigenvectors of their Gram matrix and returns its diagonal.
 fn diagonalise(factors: &mut [f64], d: usize) -> Vec<f64> {
+    diagonalise_both(factors, &mut [], d)
+}
+
+/// As [`diagonalise`], and turns the factors of the other side with them.
+fn diagonalise_both(factors: &mut [f64], others: &mut [f64], d: usize) -> Vec<f64> {
     let Eigen { values, vectors } = symmetric(gram(factors, d), d);
     rotate(factors, d, &vectors);
+    rotate(others, d, &vectors);
     values
 }
 
@@ -350,7 +247,7 @@ fn is_positive(x: f64) -> bool {
 
 impl Recommender for Ials {
     const NAME: &'static str = "ials";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     const DOC: &'static str =
         "Matrix factorisation of implicit feedback by alternating least squares.";
     const PAPER: &'static str = "Hu, Koren, Volinsky, ICDM 2008; Rendle et al., RecSys 2022";
@@ -387,6 +284,16 @@ impl Recommender for Ials {
             doc: "length of a random vector at the start; above 0",
         },
         Parameter {
+            name: "solver",
+            default: "cholesky",
+            doc: "how rows are solved in training: `cholesky`, exactly, or `conjugate_gradient`, by a few steps from where they are",
+        },
+        Parameter {
+            name: "conjugate_gradient_steps",
+            default: "3",
+            doc: "steps of `solver: conjugate_gradient`; from 1 up",
+        },
+        Parameter {
             name: "validate_every",
             default: "0",
             doc: "epochs between validation figures; 0: none",
@@ -410,6 +317,9 @@ impl Recommender for Ials {
                 return Err(format!("`{name}` must be a number above 0"));
             }
         }
+        if parameters.conjugate_gradient_steps == 0 {
+            return Err("`conjugate_gradient_steps` must be at least 1".to_owned());
+        }
         if !parameters.frequency_scaling.is_finite() {
             return Err("`frequency_scaling` must be a finite number".to_owned());
         }
@@ -430,19 +340,30 @@ impl Recommender for Ials {
         let counts = Counts::of(data);
         let cells = sums(data)?;
         let by_item = cells.transpose();
+        let steps = parameters.steps();
+        let n_users = cells.n_rows();
+        let mut users = vec![0.0; n_users * d];
         let (mut items, first) = if let Some(checkpoint) = run.observer.resume()? {
+            if steps.is_some() {
+                users = restored(&checkpoint, USERS, [n_users, d])?;
+            }
             let wanted = [data.n_vocabulary(), d];
-            (restored(&checkpoint, wanted)?, checkpoint.epoch)
+            (restored(&checkpoint, ITEMS, wanted)?, checkpoint.epoch)
         } else {
             let deviation = parameters.initial_deviation / (d as f64).sqrt();
             let seed = run.seed.child("initial_weights").child(ITEMS);
             (initial(seed, data.n_vocabulary(), d, deviation), 0)
         };
+        // Exact solutions do not ask where a row was: only steps need it turned.
+        let turn = |factors: &mut [f64], others: &mut [f64]| {
+            let others = if steps.is_some() { others } else { &mut [] };
+            diagonalise_both(factors, others, d)
+        };
         for epoch in first..parameters.epochs {
-            let spectrum = diagonalise(&mut items, d);
-            let mut users = solve_side(&cells, &items, &spectrum, settings);
-            let spectrum = diagonalise(&mut users, d);
-            items = solve_side(&by_item, &users, &spectrum, settings);
+            let spectrum = turn(&mut items, &mut users);
+            solve_side(&cells, &items, &spectrum, settings, steps, &mut users);
+            let spectrum = turn(&mut users, &mut items);
+            solve_side(&by_item, &users, &spectrum, settings, steps, &mut items);
             let loss = objective(&cells, &users, &items, &spectrum, settings);
             if !(loss.is_finite() && items.iter().all(|x| x.is_finite())) {
                 return Err(FitError::NotFinite {
@@ -476,6 +397,11 @@ impl Recommender for Ials {
             tensors
                 .insert_f64(ITEMS, &[data.n_vocabulary(), d], items.clone())
                 .map_err(|error| FitError::Checkpoint(Box::new(error)))?;
+            if steps.is_some() {
+                tensors
+                    .insert_f64(USERS, &[n_users, d], users.clone())
+                    .map_err(|error| FitError::Checkpoint(Box::new(error)))?;
+            }
             run.observer.checkpoint(&Checkpoint {
                 step: u64::from(epoch) + 1,
                 epoch: epoch + 1,
@@ -511,20 +437,24 @@ impl Recommender for Ials {
     }
 }
 
-/// Item factors of a checkpoint.
-fn restored(checkpoint: &Checkpoint, wanted: [usize; 2]) -> Result<Vec<f64>, FitError> {
+/// Factors of a checkpoint.
+fn restored(
+    checkpoint: &Checkpoint,
+    name: &'static str,
+    wanted: [usize; 2],
+) -> Result<Vec<f64>, FitError> {
     let tensors = &checkpoint.tensors;
     let shape = tensors
-        .shape(ITEMS)
+        .shape(name)
         .map_err(|error| FitError::Checkpoint(Box::new(error)))?;
     if shape != wanted {
-        let message = format!("`{ITEMS}` has shape {shape:?}, expected {wanted:?}");
+        let message = format!("`{name}` has shape {shape:?}, expected {wanted:?}");
         return Err(FitError::Checkpoint(message.into()));
     }
-    let items = tensors
-        .f64(ITEMS)
+    let factors = tensors
+        .f64(name)
         .map_err(|error| FitError::Checkpoint(Box::new(error)))?;
-    Ok(items.to_vec())
+    Ok(factors.to_vec())
 }
 
 impl Model for Ials {

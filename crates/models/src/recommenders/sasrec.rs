@@ -258,7 +258,7 @@ impl Network for Causal {
             x = self.side.add(tape, x, batch, scale);
             x = tape.dropout_add(x, None, dropout, "embedding");
         }
-        self.blocks.forward(tape, x, batch)
+        self.blocks.forward(tape, x, batch, None)
     }
 
     fn save(&self, tensors: &mut Tensors) -> Result<(), TensorError> {
@@ -308,7 +308,7 @@ impl Network for Causal {
 
 impl Recommender for Sasrec {
     const NAME: &'static str = "sasrec";
-    const REVISION: u32 = 2;
+    const REVISION: u32 = 3;
     const DOC: &'static str = "Self-attention over the events of a user (SASRec).";
     const PAPER: &'static str =
         "Kang and `McAuley`, ICDM 2018; losses of Petrov and Macdonald, 2023";

@@ -92,9 +92,7 @@ impl<N: Network> SequenceModel<N> {
                 }
             })
             .enumerate()
-            .filter(|(_, asked)| {
-                !asked.history.history().is_empty() && !asked.targets.is_empty()
-            })
+            .filter(|(_, asked)| !asked.history.history().is_empty() && !asked.targets.is_empty())
             .collect()
     }
 
@@ -142,7 +140,8 @@ impl<N: Network> SequenceModel<N> {
         scratch: &mut Gradients<f32>,
     ) -> Vec<SampleGradient> {
         let mut factors = Factors::new(&self.parameters, asked.len());
-        let (mut tape, loss) = self.record(asked, Measure::Loss, Context::attribution(&mut factors));
+        let (mut tape, loss) =
+            self.record(asked, Measure::Loss, Context::attribution(&mut factors));
         tape.backward(&[loss], scratch);
         drop(tape);
         factors.finish(target)
@@ -163,7 +162,8 @@ impl<N: Network> LossGradients for SequenceModel<N> {
                 let mut sum = Gradients::new(&self.parameters);
                 for block in part.chunks(BLOCK) {
                     let block: Vec<&Asked> = block.iter().collect();
-                    let (mut tape, loss) = self.record(&block, measure, Context::training(None, &[]));
+                    let (mut tape, loss) =
+                        self.record(&block, measure, Context::training(None, &[]));
                     tape.backward(&[loss], &mut sum);
                 }
                 sum
@@ -216,7 +216,13 @@ impl<N: Network> LossGradients for SequenceModel<N> {
         seed: Seed,
         data: &TrainingData<'_>,
     ) -> Box<dyn GradientRows> {
-        Box::new(Projected::new(self.clone(), projection, measure, seed, data))
+        Box::new(Projected::new(
+            self.clone(),
+            projection,
+            measure,
+            seed,
+            data,
+        ))
     }
 
     fn at(&self, state: &Tensors) -> Result<Box<dyn LossGradients>, TensorError> {
@@ -380,14 +386,16 @@ impl<'p> Factors<'p> {
         found
             .into_iter()
             .zip(errors.into_iter().zip(of_layers))
-            .map(|((layers, tables, target_product), (error_norm, of_layers))| SampleGradient {
-                error_norm,
-                target_product_without_tables: of_layers,
-                // A mixed term that cancels the others may leave less than nothing.
-                norm: f64::max(layers + tables, 0.0).sqrt(),
-                norm_without_tables: f64::sqrt(layers),
-                target_product,
-            })
+            .map(
+                |((layers, tables, target_product), (error_norm, of_layers))| SampleGradient {
+                    error_norm,
+                    target_product_without_tables: of_layers,
+                    // A mixed term that cancels the others may leave less than nothing.
+                    norm: f64::max(layers + tables, 0.0).sqrt(),
+                    norm_without_tables: f64::sqrt(layers),
+                    target_product,
+                },
+            )
             .collect()
     }
 }

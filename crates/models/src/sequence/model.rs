@@ -81,8 +81,7 @@ impl<N: Network> SequenceModel<N> {
     fn logits(&self, histories: &[History<'_>]) -> Vec<f32> {
         let (batch, rows) = self.network.request_batch(histories);
         let mut tape = Tape::new(&self.parameters, Context::inference());
-        let hidden = self.network.hidden(&mut tape, &batch);
-        let hidden = tape.gather_rows(hidden, &rows);
+        let hidden = self.network.hidden_at(&mut tape, &batch, &rows);
         self.logits_of(tape.value(hidden), histories.len())
     }
 

@@ -42,6 +42,13 @@ pub(crate) trait Network: Clone + Send + Sync + 'static {
     /// Hidden states of a batch, a row for each of its rows.
     fn hidden<F: Real>(&self, tape: &mut Tape<'_, F>, batch: &Batch) -> Value;
 
+    /// Hidden states of some rows of a batch, in their order: the same numbers. A network that
+    /// can do with less than all rows overrides it.
+    fn hidden_at<F: Real>(&self, tape: &mut Tape<'_, F>, batch: &Batch, rows: &[u32]) -> Value {
+        let hidden = self.hidden(tape, batch);
+        tape.gather_rows(hidden, rows)
+    }
+
     /// Windows as a batch to train on.
     fn training_batch(
         &self,
@@ -71,10 +78,9 @@ pub(crate) trait Network: Clone + Send + Sync + 'static {
 
     /// The loss of a batch. `chance` is that of the epoch.
     fn loss<F: Real>(&self, tape: &mut Tape<'_, F>, batch: &Batch, chance: Seed) -> Loss {
-        let hidden = self.hidden(tape, batch);
-        let rows = tape.gather_rows(hidden, &batch.terms.rows);
+        let hidden = self.hidden_at(tape, batch, &batch.terms.rows);
         self.objective()
-            .loss(tape, rows, self.output(), &batch.terms, chance)
+            .loss(tape, hidden, self.output(), &batch.terms, chance)
     }
 
     /// Adds what is needed to restore the network, beside its parameters.

@@ -72,11 +72,8 @@ impl<N: Network> Projected<N> {
             .map(|block| {
                 let block: Vec<&Asked> = block.iter().collect();
                 let mut moments = Moments::new(&model.parameters, wants_components);
-                let (mut tape, loss) = model.record(
-                    &block,
-                    Measure::Loss,
-                    Context::attribution(&mut moments),
-                );
+                let (mut tape, loss) =
+                    model.record(&block, Measure::Loss, Context::attribution(&mut moments));
                 // Nothing is written there: gradients of parameters are not asked for.
                 tape.backward(&[loss], &mut Gradients::new(&model.parameters));
                 drop(tape);
@@ -530,7 +527,10 @@ impl Capture<f32> for Sums<'_> {
             return;
         };
         let n_logits = logit_gradient.len() / rows.len().max(1);
-        for (&row, logits) in rows.iter().zip(logit_gradient.chunks_exact(n_logits.max(1))) {
+        for (&row, logits) in rows
+            .iter()
+            .zip(logit_gradient.chunks_exact(n_logits.max(1)))
+        {
             let whole = self.whole(id, self.owner[row as usize] as usize);
             for (at, &logit) in logits.iter().enumerate() {
                 whole[chosen.map_or(at, |ids| ids[at] as usize)] += logit;

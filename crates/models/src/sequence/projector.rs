@@ -55,7 +55,11 @@ impl Sketch {
             (0..n as u64)
                 .map(|at| {
                     let place = stream.below(width as u64, at, 0);
-                    let sign = if stream.bits(at, 1) & 1 == 0 { 1.0 } else { -1.0 };
+                    let sign = if stream.bits(at, 1) & 1 == 0 {
+                        1.0
+                    } else {
+                        -1.0
+                    };
                     #[expect(clippy::cast_possible_truncation, reason = "below the width")]
                     (place as u32, sign)
                 })

@@ -98,12 +98,14 @@ impl Transformer {
         }
     }
 
-    /// Hidden states of embedded rows.
+    /// Hidden states of embedded rows: of all, or of those asked for, in their order. From the
+    /// last attention on rows look at themselves alone, so others can be left out.
     pub(crate) fn forward<F: Real>(
         &self,
         tape: &mut Tape<'_, F>,
         mut x: Value,
         batch: &Batch,
+        rows: Option<&[u32]>,
     ) -> Value {
         let settings = &self.settings;
         let dropout = settings.dropout;
@@ -111,7 +113,8 @@ impl Transformer {
             x = tape.layer_norm(x, self.norm.gain, self.norm.bias, EPSILON);
             x = tape.dropout_add(x, None, dropout, "input");
         }
-        for block in &self.blocks {
+        for (at, block) in self.blocks.iter().enumerate() {
+            let rows = rows.filter(|_| at + 1 == self.blocks.len());
             let [first, second] = block.norms;
             let [attention, drop0, drop1] = &block.names;
             let before = |tape: &mut Tape<'_, F>, x: Value, norm: Norm| {
@@ -144,13 +147,15 @@ impl Transformer {
                     name: attention,
                 },
             );
+            let seen = rows.map_or(seen, |rows| tape.gather_rows(seen, rows));
+            x = rows.map_or(x, |rows| tape.gather_rows(x, rows));
             let seen = apply(tape, seen, block.out, Activation::None);
-            x = tape.dropout_add(seen, Some(x), dropout, drop0);
+            x = tape.dropout_add_at(seen, Some(x), dropout, drop0, rows);
             x = after(tape, x, first);
             let input = before(tape, x, second);
             let inner = apply(tape, input, block.inner, settings.activation);
             let outer = apply(tape, inner, block.outer, Activation::None);
-            x = tape.dropout_add(outer, Some(x), dropout, drop1);
+            x = tape.dropout_add_at(outer, Some(x), dropout, drop1, rows);
             x = after(tape, x, second);
         }
         if settings.post_norm {

@@ -3,6 +3,10 @@
 use rayon::prelude::*;
 
 use super::product;
+use crate::{Matrix, multiply};
+
+/// Rows that are turned together.
+const TURNED: usize = 256;
 
 /// Rows that are summed at once: few enough to be spread over threads, and at most 64 blocks. A
 /// function of the number of rows alone.
@@ -38,14 +42,6 @@ kernels! {
                     *out = a[i].mul_add(*x, *out);
                 }
             }
-        }
-    }
-
-    /// Multiplies every row by `basis`, given row by row.
-    fn multiply_rows<'a>(rows: &'a mut [f64], basis: &'a [f64], turned: &'a mut [f64]) -> () {
-        for row in rows.chunks_exact_mut(turned.len()) {
-            multiply(row, basis, turned);
-            row.copy_from_slice(turned);
         }
     }
 }
@@ -89,43 +85,15 @@ pub fn add_gram(out: &mut [f64], rows: &[f64], columns: usize) {
 /// Multiplies every row by the transpose of a matrix `[columns, columns]`, in place: entry k becomes
 /// the product with row k of `basis`.
 pub fn rotate(matrix: &mut [f64], columns: usize, basis: &[f64]) {
-    // By column of `basis`, so that sums run over whole rows.
-    let mut mirrored = vec![0.0; columns * columns];
-    for i in 0..columns {
-        for j in 0..columns {
-            mirrored[j * columns + i] = basis[i * columns + j];
-        }
-    }
-    matrix.par_chunks_mut((64 * columns).max(1)).for_each_init(
-        || vec![0.0; columns],
-        |turned, rows| multiply_rows(rows, &mirrored, turned),
-    );
-}
-
-/// `out = x basis`, four rows of `basis` at a time.
-#[inline(always)]
-fn multiply(x: &[f64], basis: &[f64], out: &mut [f64]) {
-    let columns = out.len();
-    out.fill(0.0);
-    let (x_groups, x_rest) = x.as_chunks::<4>();
-    let mut groups = basis.chunks_exact(4 * columns);
-    for (x, group) in x_groups.iter().zip(&mut groups) {
-        let (a, rest) = group.split_at(columns);
-        let (b, rest) = rest.split_at(columns);
-        let (c, d) = rest.split_at(columns);
-        let rows = a.iter().zip(b).zip(c).zip(d);
-        for (out, (((a, b), c), d)) in out.iter_mut().zip(rows) {
-            let sum = x[0].mul_add(*a, *out);
-            let sum = x[1].mul_add(*b, sum);
-            let sum = x[2].mul_add(*c, sum);
-            *out = x[3].mul_add(*d, sum);
-        }
-    }
-    for (x, row) in x_rest.iter().zip(groups.remainder().chunks_exact(columns)) {
-        for (out, a) in out.iter_mut().zip(row) {
-            *out = x.mul_add(*a, *out);
-        }
-    }
+    let basis = Matrix::new(basis, columns, columns).transposed();
+    matrix
+        .par_chunks_mut((TURNED * columns).max(1))
+        .for_each_init(Vec::new, |before, rows| {
+            before.clear();
+            before.extend_from_slice(rows);
+            let before = Matrix::new(before, rows.len() / columns, columns);
+            multiply(before, basis, rows, columns, false, 1.0);
+        });
 }
 
 #[cfg(test)]

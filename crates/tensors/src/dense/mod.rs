@@ -37,12 +37,14 @@ macro_rules! kernels {
 mod eigen;
 mod gram;
 mod inverse;
+mod prefetch;
 mod product;
 mod small;
 
 pub use eigen::{Eigen, symmetric};
 pub use gram::{add_gram, gram, rotate};
 pub use inverse::invert;
+pub use prefetch::prefetch;
 pub use product::Packed;
 pub use small::{add_scaled, cholesky, dot, solve};
 

@@ -12,6 +12,13 @@ struct DropoutAdd {
     residual: Option<Value>,
     dropout: Option<Dropout>,
     columns: usize,
+    /// Rows of the batch that the rows of `x` are; `None` if they are all of it.
+    rows: Option<Vec<u32>>,
+}
+
+/// The key of a row of `x`, which holds the given rows of the batch or all of it.
+fn key(keys: &[u64], rows: Option<&[u32]>, row: usize) -> u64 {
+    row_key(keys, rows.map_or(row, |rows| rows[row] as usize))
 }
 
 impl<F: Real> Tape<'_, F> {
@@ -23,12 +30,29 @@ impl<F: Real> Tape<'_, F> {
         probability: f64,
         name: &str,
     ) -> Value {
+        self.dropout_add_at(x, residual, probability, name, None)
+    }
+
+    /// As [`Tape::dropout_add`], where `x` holds some rows of the batch, one for each of `rows`, as
+    /// [`Tape::gather_rows`] gives them: each is dropped as it would be among all.
+    pub fn dropout_add_at(
+        &mut self,
+        x: Value,
+        residual: Option<Value>,
+        probability: f64,
+        name: &str,
+        rows: Option<&[u32]>,
+    ) -> Value {
+        require(
+            rows.is_none_or(|rows| rows.len() == self.shape(x)[0]),
+            || format!("`{name}` drops other rows than it is given"),
+        );
         let dropout = Dropout::new(self.context.dropout, name, probability);
         let Some(residual) = residual else {
             if dropout.is_none() {
                 return x;
             }
-            return self.drop_and_add(x, None, dropout);
+            return self.drop_and_add(x, None, dropout, rows);
         };
         require(self.shape(x) == self.shape(residual), || {
             format!(
@@ -37,7 +61,7 @@ impl<F: Real> Tape<'_, F> {
                 self.shape(residual)
             )
         });
-        self.drop_and_add(x, Some(residual), dropout)
+        self.drop_and_add(x, Some(residual), dropout, rows)
     }
 
     fn drop_and_add(
@@ -45,6 +69,7 @@ impl<F: Real> Tape<'_, F> {
         x: Value,
         residual: Option<Value>,
         dropout: Option<Dropout>,
+        of_batch: Option<&[u32]>,
     ) -> Value {
         let [rows, columns] = self.shape(x);
         let mut out = self.workspace.take(rows * columns);
@@ -61,7 +86,7 @@ impl<F: Real> Tape<'_, F> {
                         let first = index * block;
                         for (row, out) in (first..).zip(out.chunks_exact_mut(columns)) {
                             let range = row * columns..(row + 1) * columns;
-                            let keep = dropout.map(|dropout| dropout.row(row_key(keys, row)));
+                            let keep = dropout.map(|dropout| dropout.row(key(keys, of_batch, row)));
                             let residual = residual_values.map(|values| &values[range.clone()]);
                             add_row(&input[range], residual, keep, out);
                         }
@@ -74,6 +99,7 @@ impl<F: Real> Tape<'_, F> {
             residual,
             dropout,
             columns,
+            rows: of_batch.map(<[u32]>::to_vec),
         };
         self.push(out, rows, columns, needs, Some(Box::new(operation)))
     }
@@ -85,6 +111,7 @@ impl<F: Real> Operation<F> for DropoutAdd {
             let mut inner = reverse.workspace.take(gradient.len());
             let keys = reverse.row_keys;
             let columns = self.columns;
+            let rows = self.rows.as_deref();
             let block = block_rows(gradient.len() / columns.max(1)).max(1);
             inner
                 .par_chunks_mut((block * columns).max(1))
@@ -97,7 +124,7 @@ impl<F: Real> Operation<F> for DropoutAdd {
                             for (row, inner) in (first..).zip(inner.chunks_exact_mut(columns)) {
                                 let gradient = &gradient[row * columns..(row + 1) * columns];
                                 let keep = self.dropout;
-                                let keep = keep.map(|dropout| dropout.row(row_key(keys, row)));
+                                let keep = keep.map(|dropout| dropout.row(key(keys, rows, row)));
                                 add_row(gradient, None, keep, inner);
                             }
                         },

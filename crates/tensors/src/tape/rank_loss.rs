@@ -22,7 +22,10 @@ impl<F: Real> Tape<'_, F> {
     /// The whole is `sum(weight * loss) / divisor`; rows with target [`super::PADDING`] or weight 0
     /// cost nothing. Factors of gradients are handed to a listener as those of the cross-entropy
     /// are.
-    #[expect(clippy::too_many_arguments, reason = "those of the cross-entropy, and one")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "those of the cross-entropy, and one"
+    )]
     pub fn approximate_ndcg(
         &mut self,
         hidden: Value,
@@ -50,16 +53,16 @@ impl<F: Real> Tape<'_, F> {
         let mut to_bias = self.workspace.zeros(if to_weights { items } else { 0 });
         let names = self.output_names(table, bias);
         let parameters = self.parameters;
-        let (entries, bias_values) = (
-            parameters.get(table),
-            bias.map(|bias| parameters.get(bias)),
-        );
+        let (entries, bias_values) = (parameters.get(table), bias.map(|bias| parameters.get(bias)));
         let mut logits = vec![F::ZERO; CHUNK * items];
         let mut inputs = vec![F::ZERO; CHUNK * columns];
         for chunk in ranges(rows.len(), rows.len().div_ceil(CHUNK)) {
             let n = chunk.len();
             let (logits, inputs) = (&mut logits[..n * items], &mut inputs[..n * columns]);
-            for (input, &row) in inputs.chunks_exact_mut(columns.max(1)).zip(&rows[chunk.clone()]) {
+            for (input, &row) in inputs
+                .chunks_exact_mut(columns.max(1))
+                .zip(&rows[chunk.clone()])
+            {
                 let from = row as usize * columns;
                 input.copy_from_slice(&self.nodes[hidden.0].value[from..from + columns]);
             }
@@ -86,7 +89,14 @@ impl<F: Real> Tape<'_, F> {
             let of_chunk = &mut to_hidden[chunk.start * columns..chunk.end * columns];
             multiply(gradient, all, of_chunk, columns, false, F::ONE);
             if to_weights {
-                multiply(gradient.transposed(), hidden_rows, &mut to_table, columns, true, F::ONE);
+                multiply(
+                    gradient.transposed(),
+                    hidden_rows,
+                    &mut to_table,
+                    columns,
+                    true,
+                    F::ONE,
+                );
                 for row in logits.chunks_exact(items) {
                     for (sum, &g) in to_bias.iter_mut().zip(row) {
                         *sum += g;
@@ -106,8 +116,10 @@ impl<F: Real> Tape<'_, F> {
         let loss = self.push_losses(&rows, losses, weights, divisor);
         self.give_hidden(loss, hidden, &rows, to_hidden);
         if to_weights {
-            self.give_sum(loss, Some(table), vec![to_table]);
-            self.give_sum(loss, bias, vec![to_bias]);
+            self.losses[loss.0].to_parameters.push((table, to_table));
+            if let Some(bias) = bias {
+                self.losses[loss.0].to_parameters.push((bias, to_bias));
+            }
         }
         loss
     }

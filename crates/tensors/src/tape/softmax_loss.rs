@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::{Loss, PADDING, Tape, Value};
 use crate::context::Capture;
 use crate::kernels::{
-    Matrix, Running, add_in_order, add_scaled, dot, multiply, ranges, split_rows, vectorised,
+    Matrix, Running, add_in_order, add_scaled, multiply, ranges, split_rows, vectorised,
 };
 use crate::require::require;
 use crate::{ParameterId, Real};
@@ -26,6 +26,10 @@ use crate::{ParameterId, Real};
 const CHUNK: usize = 32;
 /// The most items whose logits stay in the second cache together.
 const TILE: usize = 2048;
+
+/// Sums that the gradient of a bias is cut into: adding them up for each chunk would take as long
+/// as all else that the bias needs.
+const LANES: usize = 8;
 
 /// The parts that positions are cut into; each sums its own gradient of the table. Depends on
 /// sizes alone: fewer where the table is large, since each part holds as much as the table. All
@@ -90,6 +94,7 @@ struct Part<'p, F> {
     losses: &'p mut [F],
     to_hidden: &'p mut [F],
     to_table: Vec<F>,
+    /// [items, lanes]: sums whose sum is the gradient.
     to_bias: Vec<F>,
 }
 
@@ -154,7 +159,11 @@ impl<F: Real> Problem<'_, F> {
         for (input, &row) in chunk.inputs.chunks_exact_mut(columns.max(1)).zip(rows) {
             input.copy_from_slice(&self.hidden[row as usize * columns..][..columns]);
         }
-        let width = if part.to_hidden.is_empty() { 0 } else { columns };
+        let width = if part.to_hidden.is_empty() {
+            0
+        } else {
+            columns
+        };
         let to_hidden = &mut part.to_hidden[of.start * width..of.end * width];
         chunk.running.reset();
         for (tile, tops) in self.tiles.iter().zip(chunk.factors.chunks_exact_mut(n)) {
@@ -251,24 +260,31 @@ impl<F: Real> Problem<'_, F> {
                 vectorised(
                     #[inline(always)]
                     || {
-                        let sums = part.to_bias[tile.clone()].iter_mut();
+                        let (sums, _) = part.to_bias.as_chunks_mut::<LANES>();
+                        let sums = sums[tile.clone()].iter_mut();
                         for (sum, powers) in sums.zip(powers.chunks_exact(n)) {
-                            *sum += dot(powers, factors);
+                            add_products(sum, powers, factors);
                         }
                     },
                 );
             }
         }
-        for (input, &row) in chunk.inputs.chunks_exact(columns.max(1)).zip(rows) {
-            let weight = self.weights[row as usize] * self.share;
-            let target = self.target(row);
-            if !part.to_table.is_empty() {
-                add_scaled(&mut part.to_table[target * columns..][..columns], -weight, input);
-            }
-            if let Some(sum) = part.to_bias.get_mut(target) {
-                *sum += -weight;
-            }
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                for (input, &row) in chunk.inputs.chunks_exact(columns.max(1)).zip(rows) {
+                    let weight = self.weights[row as usize] * self.share;
+                    let target = self.target(row);
+                    if !part.to_table.is_empty() {
+                        let sum = &mut part.to_table[target * columns..][..columns];
+                        add_scaled(sum, -weight, input);
+                    }
+                    if let Some(sum) = part.to_bias.get_mut(target * LANES) {
+                        *sum += -weight;
+                    }
+                }
+            },
+        );
     }
 
     /// The gradient of the logits, [n, items], of a chunk that is done.
@@ -330,6 +346,31 @@ impl<F: Real> Problem<'_, F> {
                 });
             }
         }
+    }
+}
+
+/// Adds the products of two rows to lanes.
+#[inline(always)]
+fn add_products<F: Real>(lanes: &mut [F; LANES], x: &[F], y: &[F]) {
+    let mut sums = *lanes;
+    let (x_chunks, x_rest) = x.as_chunks::<LANES>();
+    let (y_chunks, y_rest) = y.as_chunks::<LANES>();
+    for (x, y) in x_chunks.iter().zip(y_chunks) {
+        for ((sum, &x), &y) in sums.iter_mut().zip(x).zip(y) {
+            *sum = x.fma(y, *sum);
+        }
+    }
+    for ((sum, &x), &y) in sums.iter_mut().zip(x_rest).zip(y_rest) {
+        *sum = x.fma(y, *sum);
+    }
+    *lanes = sums;
+}
+
+/// The sum of each row of lanes.
+fn add_lanes<F: Real>(lanes: &[F], out: &mut [F]) {
+    let (lanes, _) = lanes.as_chunks::<LANES>();
+    for (out, lanes) in out.iter_mut().zip(lanes) {
+        *out = lanes.iter().copied().sum();
     }
 }
 
@@ -419,7 +460,7 @@ impl<F: Real> Tape<'_, F> {
                     .workspace
                     .zeros(if to_weights { items * columns } else { 0 }),
                 to_bias: self.workspace.zeros(if to_weights && bias.is_some() {
-                    items
+                    items * LANES
                 } else {
                     0
                 }),
@@ -437,14 +478,21 @@ impl<F: Real> Tape<'_, F> {
         let loss = self.push_losses(&rows, losses, weights, divisor);
         self.give_hidden(loss, hidden, &rows, to_hidden);
         if to_weights {
-            self.give_sum(loss, Some(table), tables);
-            self.give_sum(loss, bias, biases);
+            let sum = self.sum_of(tables);
+            self.losses[loss.0].to_parameters.push((table, sum));
+            let sum = self.sum_of(biases);
+            if let Some(bias) = bias {
+                let mut gradient = self.workspace.take(items);
+                add_lanes(&sum, &mut gradient);
+                self.losses[loss.0].to_parameters.push((bias, gradient));
+            }
+            self.workspace.give(sum);
         }
         loss
     }
 
-    /// Keeps the sum of parts of a parameter's gradient until `backward` comes.
-    pub(super) fn give_sum(&mut self, loss: Loss, id: Option<ParameterId>, parts: Vec<Vec<F>>) {
+    /// The sum of parts, in order.
+    fn sum_of(&mut self, parts: Vec<Vec<F>>) -> Vec<F> {
         let mut parts = parts.into_iter();
         let mut sum = parts.next().unwrap_or_default();
         let rest: Vec<Vec<F>> = parts.collect();
@@ -452,9 +500,7 @@ impl<F: Real> Tape<'_, F> {
         for buffer in rest {
             self.workspace.give(buffer);
         }
-        if let Some(id) = id {
-            self.losses[loss.0].to_parameters.push((id, sum));
-        }
+        sum
     }
 
     /// A loss whose rows are those given, and 0 elsewhere.

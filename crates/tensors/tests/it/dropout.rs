@@ -53,6 +53,22 @@ fn dropout_of_a_row_does_not_depend_on_its_batch() {
 }
 
 #[test]
+fn rows_alone_are_dropped_as_among_all() {
+    let parameters = Parameters::new(Seed::root(1));
+    let keys: Vec<u64> = (100..112).collect();
+    let chosen = [7, 0, 3, 3];
+    let all = run(&parameters, &keys, |tape, x| {
+        let out = tape.dropout_add(x, Some(x), 0.5, "d");
+        tape.gather_rows(out, &chosen)
+    });
+    let some = run(&parameters, &keys, |tape, x| {
+        let x = tape.gather_rows(x, &chosen);
+        tape.dropout_add_at(x, Some(x), 0.5, "d", Some(&chosen))
+    });
+    assert_eq!(all, some);
+}
+
+#[test]
 fn dropout_of_attention_does_not_depend_on_padding_before() {
     let parameters = Parameters::new(Seed::root(1));
     let keys: Vec<u64> = (7..7 + LENGTH as u64).collect();

@@ -1,5 +1,7 @@
 //! Laws of the network, and what a mask hides.
 
+use tensors::{Context, Gradients};
+
 use super::*;
 use crate::sequence::tests::{
     ALL_INPUTS, N_ITEMS, baskets, linear_in_samples, reaches_every_parameter, side,
@@ -40,6 +42,44 @@ fn optional_inputs_obey_the_same_laws() {
     let (network, weights) = network(ALL_INPUTS);
     reaches_every_parameter(&network, &weights);
     linear_in_samples(&network, &weights);
+}
+
+#[test]
+fn rows_alone_give_what_they_give_among_all() {
+    let (network, weights) = network(ALL_INPUTS);
+    let (samples, sequences) = baskets(|_| 1.0);
+    let data = TrainingData::new(&samples, &sequences, N_ITEMS).unwrap();
+    let windows = Windows::new(&data, network.span(), |_| true);
+    let chosen: Vec<&Window> = windows.windows.iter().collect();
+    let batch = network.training_batch(&data, &windows, &chosen, Seed::root(1));
+    let rows = &batch.terms.rows;
+    assert!(rows.len() > 2 && rows.len() < batch.items.len());
+    // With dropout: a row is dropped as it would be among all.
+    let run = |all: bool| {
+        let context = Context::training(Some(Seed::root(5)), &batch.row_keys);
+        let mut tape = Tape::new(&weights, context);
+        let hidden = if all {
+            let hidden = network.hidden(&mut tape, &batch);
+            tape.gather_rows(hidden, rows)
+        } else {
+            network.hidden_at(&mut tape, &batch, rows)
+        };
+        let values = tape.value(hidden).to_vec();
+        let mut gradients = Gradients::new(&weights);
+        // Any function of the rows.
+        let seed = values.iter().map(|x| x * x - 0.3).collect();
+        tape.backward_from(&[], vec![(hidden, seed)], &mut gradients);
+        (values, gradients.flat().to_vec())
+    };
+    let ((values, gradients), (some, of_some)) = (run(true), run(false));
+    for (a, b) in values
+        .iter()
+        .zip(&some)
+        .chain(gradients.iter().zip(&of_some))
+    {
+        // Sums over rows leave out zeros, and so are cut elsewhere: a few dozen roundings.
+        assert!((a - b).abs() < 1e-5 * (1.0 + a.abs()), "{a} {b}");
+    }
 }
 
 /// The network with other shares of masks.

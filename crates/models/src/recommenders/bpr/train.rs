@@ -22,7 +22,7 @@ use seed::{Seed, Stream};
 use super::state::State;
 use crate::data::TrainingData;
 use crate::recommender::FitError;
-use tensors::dense::{dot, kernels};
+use tensors::dense::{dot, kernels, prefetch};
 
 /// Most blocks of either side.
 const MOST_BLOCKS: usize = 16;
@@ -32,6 +32,10 @@ const LEAST_ITEMS: usize = 64;
 
 /// Draws before a user is given up who chose (nearly) everything in a block.
 const MOST_DRAWS: u64 = 16;
+
+/// How many steps before its own the vectors of a step are asked for: long enough for memory, and
+/// few enough that they are still there.
+const AHEAD: usize = 6;
 
 /// No place.
 const NONE: u32 = u32::MAX;
@@ -454,7 +458,20 @@ impl Trainer {
     #[inline(always)]
     fn meet(&self, meeting: &mut Meeting<'_>, drawn: &[u32], d: usize) {
         let mut logarithms = Logarithms::new();
-        for (visit, &negative) in meeting.visits.iter().zip(drawn) {
+        for (at, (visit, &negative)) in meeting.visits.iter().zip(drawn).enumerate() {
+            if let Some((next, &other)) = meeting.visits.get(at + AHEAD).zip(drawn.get(at + AHEAD))
+            {
+                prefetch(
+                    meeting.users,
+                    (next.user as usize - meeting.first_user) * d,
+                    d,
+                );
+                let positive = next.positive as usize - meeting.first_place;
+                prefetch(meeting.items, positive * d, d);
+                if other != NONE {
+                    prefetch(meeting.items, other as usize * d, d);
+                }
+            }
             if negative == NONE {
                 continue;
             }

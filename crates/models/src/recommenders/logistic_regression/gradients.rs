@@ -7,8 +7,8 @@ use super::leave_out::Own;
 use super::newton::{cost, sigmoid};
 use super::{LogisticRegression, WEIGHTS, has_history, sequence_of};
 use crate::data::TrainingData;
-use crate::history::History;
 use crate::gradient_rows::{GradientLayer, GradientRows};
+use crate::history::History;
 
 impl LogisticRegression {
     /// Gradient of the loss of a term: the sum over its rows of slope times x.

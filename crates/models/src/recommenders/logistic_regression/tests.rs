@@ -294,9 +294,9 @@ fn masking_a_sample_does_what_its_influence_says() {
     for k in 0..N {
         hessian[k * N + k] += model.regularisation();
     }
-    assert!(crate::dense::cholesky(&mut hessian, N));
+    assert!(tensors::dense::cholesky(&mut hessian, N));
     let mut direction = target;
-    crate::dense::solve(&hessian, N, &mut direction);
+    tensors::dense::solve(&hessian, N, &mut direction);
 
     let (mut expected, mut found) = (Vec::new(), Vec::new());
     let rows = model.sample_rows(&data, &all);
