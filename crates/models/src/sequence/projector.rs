@@ -360,3 +360,75 @@ fn components(moment: &[f64], n: usize, rank: usize) -> Vec<f32> {
         .map(|&x| x as f32)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(seed: u64, n: usize) -> Vec<f32> {
+        gaussian(n, 1, Seed::root(seed))
+    }
+
+    fn dot(a: &[f32], b: &[f32]) -> f64 {
+        let pairs = a.iter().zip(b);
+        pairs.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+    }
+
+    /// Row after row, or as a product: the same sketch.
+    #[test]
+    fn a_product_is_sketched_as_the_table_it_makes() {
+        let (n_rows, n_columns) = (37, 5);
+        let sketch = Sketch::new([n_rows, n_columns], 16, Seed::root(2));
+        let (logits, hidden) = (table(3, n_rows), table(4, n_columns));
+        let mut of_table = vec![0.0; 16];
+        for (row, &logit) in logits.iter().enumerate() {
+            let values: Vec<f32> = hidden.iter().map(|h| logit * h).collect();
+            sketch.add_row(row, &values, &mut of_table);
+        }
+        let mut of_product = vec![0.0; 16];
+        sketch.add_product(&sketch.of_rows(&logits, None), &hidden, &mut of_product);
+        for (a, b) in of_table.iter().zip(&of_product) {
+            assert!((a - b).abs() < 1e-5, "{a} {b}");
+        }
+    }
+
+    /// The mean over seeds is the product itself, and the error is that of the width.
+    #[test]
+    fn products_of_short_gradients_are_right_on_average() {
+        let (shape, width) = ([40, 6], 64);
+        let n = shape[0] * shape[1];
+        let (a, b) = (table(5, n), table(6, n));
+        let exact = dot(&a, &b);
+        let length = dot(&a, &a).sqrt() * dot(&b, &b).sqrt();
+        let of = |plan: &Plan, gradient: &[f32]| {
+            let mut out = vec![0.0; width];
+            match plan {
+                Plan::Sketch(sketch) => {
+                    for (row, values) in gradient.chunks_exact(shape[1]).enumerate() {
+                        sketch.add_row(row, values, &mut out);
+                    }
+                }
+                plan => plan.project(gradient, &mut out),
+            }
+            out
+        };
+        let makers: [fn(Seed) -> Plan; 3] = [
+            |seed| Plan::Sketch(Sketch::new([40, 6], 64, seed)),
+            |seed| dense(240, 64, seed).0,
+            |seed| sparse(240, 64, seed).0,
+        ];
+        for make in makers {
+            let errors: Vec<f64> = (0..400)
+                .map(|seed| {
+                    let plan = make(Seed::root(seed));
+                    (dot(&of(&plan, &a), &of(&plan, &b)) - exact) / length
+                })
+                .collect();
+            let mean = errors.iter().sum::<f64>() / 400.0;
+            let spread = (errors.iter().map(|e| e * e).sum::<f64>() / 400.0).sqrt();
+            // One over the root of 64 is 0.125; the mean of 400 is 20 times as good.
+            assert!(spread < 0.2, "{spread}");
+            assert!(mean.abs() < 4.0 * spread / 20.0, "{mean} {spread}");
+        }
+    }
+}
