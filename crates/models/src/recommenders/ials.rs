@@ -285,7 +285,7 @@ impl Recommender for Ials {
         },
         Parameter {
             name: "solver",
-            default: "cholesky",
+            default: "\"cholesky\"",
             doc: "how rows are solved in training: `cholesky`, exactly, or `conjugate_gradient`, by a few steps from where they are",
         },
         Parameter {
