@@ -1,15 +1,15 @@
 //! EL2N: how far the model's probabilities are from what the sample says.
 //!
-//! score(z) = mean over states of ‖p(history; θ) − onehot(target)‖
+//! score(z) = ‖p(history; θ) − onehot(target)‖ at the fitted model, or the mean over states
 //!
 //! # Paper
 //! Paul, Ganguli, Dziugaite, "Deep Learning on a Data Diet: Finding Important Examples Early in Training", NeurIPS 2021; arXiv:2107.07075, definition 2.2.
 //!
 //! # Departures
-//! The paper takes the mean over ten or more initial weights, a few epochs into training. This is the mean over the states of one training; with `at: earliest` it is the first of them alone. Average several by probing models of several seeds.
+//! The paper takes the mean over ten or more initial weights, a few epochs into training. This is the distance at the fitted model, with `at: earliest` at the first state of its training, with `at: all` the mean over all. Average several by probing models of several seeds.
 //!
 //! # Needs
-//! Gradients; a sample without a loss term is unscored.
+//! Gradients, and those along the training for `at: earliest` and `at: all`; a sample without a loss term is unscored.
 //!
 //! # Cost
 //! Time O(samples x states), memory O(samples).
@@ -31,13 +31,13 @@ pub(super) struct El2n {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum At {
-    /// All, the same.
+    /// The last.
     #[default]
-    All,
+    Fitted,
     /// The first.
     Earliest,
-    /// The last.
-    Fitted,
+    /// All, the same.
+    All,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ impl Method for El2n {
     const FAMILY: Family = Family::Gradient;
     const DOC: &'static str =
         "Distance of the model's probabilities from the target as a one-hot vector.";
-    const ESTIMAND: &'static str = "Mean over states of the training of the distance between the probabilities of all items and the sample's target.";
+    const ESTIMAND: &'static str = "Distance between the probabilities of all items and the sample's target at the fitted model.";
     const PAPER: &'static str = "Paul, Ganguli, Dziugaite, \"Deep Learning on a Data Diet: Finding Important Examples Early in Training\", NeurIPS 2021; arXiv:2107.07075, definition 2.2.";
     const NEEDS: &'static [Need] = &[Need::Gradients];
     const SCALE: Scale = Scale::Magnitude(Suspect::High);
@@ -60,8 +60,8 @@ impl Method for El2n {
     const COPIES_SCORE_EQUALLY: bool = true;
     const PARAMETERS: &'static [Parameter] = &[Parameter {
         name: "at",
-        default: "\"all\"",
-        doc: "Which states count: all of them, the earliest, or fitted, the last.",
+        default: "\"fitted\"",
+        doc: "Which states count: fitted, the last; earliest, the first; or all of them.",
     }];
     type Params = Params;
 
@@ -92,6 +92,13 @@ impl Estimator for El2n {
             })
             .collect();
         Ok(Scores::exact(score, states.len() as u64))
+    }
+
+    fn chosen_needs(&self) -> &'static [Need] {
+        match self.at {
+            At::Fitted => &[],
+            At::Earliest | At::All => &[Need::Trajectory],
+        }
     }
 }
 
