@@ -24,8 +24,8 @@ pub use data::{DataError, Samples, TrainingData};
 pub use gradient_rows::{Basis, GradientLayer, GradientRows, Projection};
 pub use history::{History, Sequences};
 pub use recommender::{
-    Capability, Entry, FeatureName, FitError, LoadError, LossGradients, Losses, Model, Parameter, ParameterError, Recommender, SampleGradient,
-    TargetGradient, UnknownModel, entry,
+    Capability, Entry, FeatureName, FitError, LoadError, LossGradients, Losses, Model, Parameter,
+    ParameterError, Recommender, SampleGradient, TargetGradient, UnknownModel, entry,
 };
 pub use recommenders::REGISTRY;
 pub use representations::Representations;

@@ -80,9 +80,7 @@ impl<N: Network> SequenceModel<N> {
                 }
             })
             .enumerate()
-            .filter(|(_, asked)| {
-                !asked.history.history().is_empty() && !asked.targets.is_empty()
-            })
+            .filter(|(_, asked)| !asked.history.history().is_empty() && !asked.targets.is_empty())
             .collect()
     }
 
@@ -357,13 +355,15 @@ impl<'p> Factors<'p> {
         found
             .into_iter()
             .zip(errors)
-            .map(|((layers, tables, target_product), error_norm)| SampleGradient {
-                error_norm,
-                // A mixed term that cancels the others may leave less than nothing.
-                norm: f64::max(layers + tables, 0.0).sqrt(),
-                norm_without_tables: f64::sqrt(layers),
-                target_product,
-            })
+            .map(
+                |((layers, tables, target_product), error_norm)| SampleGradient {
+                    error_norm,
+                    // A mixed term that cancels the others may leave less than nothing.
+                    norm: f64::max(layers + tables, 0.0).sqrt(),
+                    norm_without_tables: f64::sqrt(layers),
+                    target_product,
+                },
+            )
             .collect()
     }
 }

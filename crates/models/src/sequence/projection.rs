@@ -521,12 +521,7 @@ impl Capture<f32> for Sums<'_> {
                 .zip(outputs.chunks_exact(r_out.max(1)))
                 .zip(inputs.chunks_exact(r_in.max(1)))
             {
-                self.add(
-                    self.owner[row as usize] as usize,
-                    &columns,
-                    outputs,
-                    inputs,
-                );
+                self.add(self.owner[row as usize] as usize, &columns, outputs, inputs);
             }
             return;
         }
@@ -556,7 +551,10 @@ impl Capture<f32> for Sums<'_> {
             return;
         };
         let n_logits = logit_gradient.len() / rows.len().max(1);
-        for (&row, logits) in rows.iter().zip(logit_gradient.chunks_exact(n_logits.max(1))) {
+        for (&row, logits) in rows
+            .iter()
+            .zip(logit_gradient.chunks_exact(n_logits.max(1)))
+        {
             let whole = self.whole(id, self.owner[row as usize] as usize);
             for (at, &logit) in logits.iter().enumerate() {
                 whole[chosen.map_or(at, |ids| ids[at] as usize)] += logit;

@@ -64,7 +64,10 @@ pub(super) fn product(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// The sequences of the tests, as histories with what comes after them.
-pub(super) fn requests<'a>(data: &TrainingData<'_>, sequences: &'a Sequences) -> Vec<(History<'a>, [u32; 2])> {
+pub(super) fn requests<'a>(
+    data: &TrainingData<'_>,
+    sequences: &'a Sequences,
+) -> Vec<(History<'a>, [u32; 2])> {
     let ends = (0..12_u32).map(|sequence| 1 + sequence % 3 * 4 % (2 + sequence));
     (0..12_u32)
         .zip(ends)

@@ -12,8 +12,8 @@ use tensors::Parameters;
 
 use super::factors::{factors_are_gradients, one_by_one};
 use super::gradients::gradients_are_those_of_single_samples;
-use super::projection::projections_are_those_of_whole_gradients;
 use super::networks::{batch, only, run};
+use super::projection::projections_are_those_of_whole_gradients;
 use super::training::{Recorder, fit};
 use super::{causal, linear_in_samples, reaches_every_parameter, sequences};
 use crate::sequence::Network;

@@ -106,7 +106,11 @@ pub(super) fn projections_are_those_of_whole_gradients<N: Network>(
         let lists: Vec<(History<'_>, &[u32])> = asked
             .iter()
             .flat_map(|(history, items)| {
-                [(*history, &items[..]), (*history, &items[..1]), (*history, &items[1..])]
+                [
+                    (*history, &items[..]),
+                    (*history, &items[..1]),
+                    (*history, &items[1..]),
+                ]
             })
             .collect();
         let found = short.request_rows(&lists);
@@ -116,7 +120,11 @@ pub(super) fn projections_are_those_of_whole_gradients<N: Network>(
                 assert!(three.iter().all(Option::is_none));
                 continue;
             };
-            let mean: Vec<f32> = first.iter().zip(second).map(|(a, b)| (a + b) / 2.0).collect();
+            let mean: Vec<f32> = first
+                .iter()
+                .zip(second)
+                .map(|(a, b)| (a + b) / 2.0)
+                .collect();
             assert!(difference(both, &mean) < 1e-5);
             n_compared += 1;
         }
