@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Seed;
+use crate::directed::{Asked, OfRequest};
 use crate::gradients::Gradients;
 use crate::problem::Problem;
 use crate::projected::{Projected, ProjectedError};
@@ -24,6 +25,22 @@ pub trait Estimator: Send + Sync {
         seed: Seed,
         on_progress: OnProgress<'_>,
     ) -> Result<Scores, EstimatorError>;
+
+    /// The samples that matter most to each of some requests, in their order; a request without a
+    /// gradient is left out. `None` where the method knows the mean over requests alone.
+    ///
+    /// The mean over all requests of a sample's scores is its score by [`Estimator::estimate`].
+    ///
+    /// # Errors
+    /// As [`Estimator::estimate`].
+    fn influences(
+        &self,
+        _problem: &dyn Problem,
+        _asked: Asked<'_>,
+        _seed: Seed,
+    ) -> Result<Option<Vec<OfRequest>>, EstimatorError> {
+        Ok(None)
+    }
 
     /// What the chosen parameters need beyond the card.
     fn chosen_needs(&self) -> &'static [Need] {
@@ -66,6 +83,8 @@ pub(crate) trait Method: Estimator + Sized + 'static {
     const DETERMINISTIC: bool;
     /// Whether two samples that differ in nothing but their identity score the same.
     const COPIES_SCORE_EQUALLY: bool;
+    /// Whether it can say which samples matter to one request: [`Estimator::influences`].
+    const ANSWERS_REQUESTS: bool = false;
     /// Its parameters, one per field of [`Method::Params`].
     const PARAMETERS: &'static [Parameter];
     /// Parameters with defaults; denies unknown fields.

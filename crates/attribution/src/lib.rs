@@ -12,6 +12,7 @@
 #[cfg(test)]
 mod conformance;
 mod curvature;
+mod directed;
 mod estimator;
 mod gradients;
 mod histories;
@@ -23,6 +24,7 @@ mod registry;
 #[cfg(test)]
 mod toy;
 
+pub use directed::{Asked, Influential, OfRequest};
 pub use estimator::{
     Estimator, EstimatorError, Family, Need, OnProgress, Parameter, ParameterError,
     ParameterErrorKind, Scale, Scores, Suspect, Work,

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::Seed;
+use crate::directed::{Asked, OfRequest};
 use crate::estimator::{
     Estimator, EstimatorError, Family, Method, Need, OnProgress, Parameter, ParameterError,
     ParameterErrorKind, Scale, Scores,
@@ -33,6 +34,8 @@ pub struct Entry {
     pub is_deterministic: bool,
     /// Whether copies score the same.
     pub copies_score_equally: bool,
+    /// Whether it can say which samples matter to one request.
+    pub answers_requests: bool,
     /// Its parameters.
     pub parameters: &'static [Parameter],
     build: fn(&Value) -> Result<Built, ParameterErrorKind>,
@@ -53,6 +56,7 @@ impl Entry {
             scale: M::SCALE,
             is_deterministic: M::DETERMINISTIC,
             copies_score_equally: M::COPIES_SCORE_EQUALLY,
+            answers_requests: M::ANSWERS_REQUESTS,
             parameters: M::PARAMETERS,
             build: build::<M>,
         }
@@ -123,9 +127,7 @@ impl Prepared {
         on_progress: OnProgress<'_>,
     ) -> Result<Scores, EstimatorError> {
         let method = self.entry.name;
-        if let Some(need) = self.needs().find(|need| !need.is_met(problem)) {
-            return Err(EstimatorError::Missing { method, need });
-        }
+        self.check_needs(problem)?;
         let scores = self
             .estimator
             .estimate(problem, seed.child(method), on_progress)?;
@@ -153,5 +155,29 @@ impl Prepared {
             }
         }
         Ok(scores)
+    }
+
+    /// The samples that matter most to each of some requests of the target, in their order; a request
+    /// without a gradient is left out. `None` where the method knows the mean over requests alone.
+    ///
+    /// # Errors
+    /// As [`Prepared::estimate`].
+    pub fn influences(
+        &self,
+        problem: &dyn Problem,
+        asked: Asked<'_>,
+        seed: Seed,
+    ) -> Result<Option<Vec<OfRequest>>, EstimatorError> {
+        self.check_needs(problem)?;
+        let seed = seed.child(self.entry.name);
+        self.estimator.influences(problem, asked, seed)
+    }
+
+    fn check_needs(&self, problem: &dyn Problem) -> Result<(), EstimatorError> {
+        let method = self.entry.name;
+        match self.needs().find(|need| !need.is_met(problem)) {
+            Some(need) => Err(EstimatorError::Missing { method, need }),
+            None => Ok(()),
+        }
     }
 }

@@ -8,6 +8,10 @@ use stage::yaml::{Mapping, Named};
 use stage::{Exit, Failure, Offer, Offers, suggest};
 use tables::Part;
 
+use crate::groups::Groups;
+use crate::influences::Influences;
+use crate::tiers::Tiers;
+
 /// Which method, and what importance is measured against.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -18,7 +22,16 @@ pub struct Config {
     /// What importance is measured against.
     #[serde(default)]
     pub target: Target,
-    /// Seed of methods that draw lots.
+    /// Where high and low value begin; left out: the output `tiers` is not made.
+    #[serde(default)]
+    pub tiers: Option<Tiers>,
+    /// Which groups of samples are added up; left out: the output `groups` is not made.
+    #[serde(default)]
+    pub groups: Option<Groups>,
+    /// How many requests are looked into; left out: the output `influences` is not made.
+    #[serde(default)]
+    pub influences: Option<Influences>,
+    /// Seed of methods that draw lots, and of the choice of requests for `influences`.
     #[serde(default)]
     pub seed: u64,
 }
@@ -117,6 +130,15 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
         )
         .hint("write `part: valuation.fit`, or `valuation.tune` to choose parameters by"));
     }
+    if let Some(tiers) = &config.tiers {
+        tiers.check(suspect(entry))?;
+    }
+    if let Some(groups) = &config.groups {
+        groups.check()?;
+    }
+    if let Some(influences) = &config.influences {
+        influences.check()?;
+    }
     let probe = offers.get("probe").and_then(|offers| offers.first());
     if let Some(probe) = probe {
         check_needs(&method, probe)?;
@@ -129,12 +151,23 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
     if let Some(model) = probe.and_then(|probe| probe.facts.get("model")) {
         facts.insert("model".to_owned(), model.clone());
     }
-    let offer = Offer {
-        kind: "scores".to_owned(),
-        facts,
-        ..Offer::default()
-    };
-    Ok(Offers::from([("scores".to_owned(), vec![offer])]))
+    let made = [
+        ("scores", true),
+        ("tiers", config.tiers.is_some()),
+        ("groups", config.groups.is_some()),
+        ("influences", config.influences.is_some()),
+    ];
+    let offers = made.into_iter().filter(|(_, is_made)| *is_made);
+    Ok(offers
+        .map(|(kind, _)| {
+            let offer = Offer {
+                kind: kind.to_owned(),
+                facts: facts.clone(),
+                ..Offer::default()
+            };
+            (kind.to_owned(), vec![offer])
+        })
+        .collect())
 }
 
 /// Refuses a method that needs what the probed model does not give.

@@ -29,43 +29,136 @@ pub(crate) fn description() -> Description {
         uses_seed: true,
         is_resumable: false,
         uses_floats: true,
-        inputs: vec![Input::required(
+        inputs: inputs(),
+        outputs: vec![
+            Output::new(
+                "scores",
+                "a score per training sample, and the card of the method",
+            ),
+            Output::new(
+                "tiers",
+                "with `tiers`: samples of high, middle and low value",
+            ),
+            Output::new(
+                "groups",
+                "with `groups`: scores by user, item, category, brand and type of event",
+            ),
+            Output::new(
+                "influences",
+                "with `influences`: the samples that matter most to single requests; a table without rows for a method that knows the mean over requests alone",
+            ),
+        ],
+        config: config(),
+        registries: BTreeMap::from([("method", METHODS.iter().map(card).collect())]),
+    }
+}
+
+fn inputs() -> Vec<Input> {
+    vec![
+        Input::required(
             "probe",
             &["probe"],
             "what a fitted model says of samples and requests",
-        )],
-        outputs: vec![Output::new(
-            "scores",
-            "a score per training sample, and the card of the method",
-        )],
-        config: vec![
-            field(
-                "method",
-                FieldKind::Named,
-                None,
-                "the method, with its parameters",
-            ),
-            field(
-                "target.part",
-                FieldKind::String,
-                Some("valuation.fit"),
-                "part whose requests importance is measured against: `valuation.fit` or `valuation.tune`",
-            ),
-            field(
-                "target.reduce",
-                FieldKind::String,
-                Some("mean"),
-                "how requests become one number; `mean`: each weighs the same, and so does each of its relevant items",
-            ),
-            field(
-                "seed",
-                FieldKind::Integer,
-                Some("0"),
-                "seed of methods that draw lots",
-            ),
-        ],
-        registries: BTreeMap::from([("method", METHODS.iter().map(card).collect())]),
-    }
+        ),
+        Input::required("samples", &["samples"], "types of events, for `groups`").optional(),
+        Input::required(
+            "sequences",
+            &["sequences"],
+            "histories, for reasons of `influences`",
+        )
+        .optional(),
+        Input::required(
+            "requests",
+            &["requests"],
+            "users of requests, for reasons of `influences`",
+        )
+        .optional(),
+        Input::required("catalogue", &["catalogue"], "identities of items").optional(),
+        Input::required(
+            "item_features",
+            &["item_features"],
+            "titles, categories and brands of items",
+        )
+        .optional(),
+        Input::required("user_features", &["user_features"], "identities of users").optional(),
+    ]
+}
+
+fn config() -> Vec<Field> {
+    vec![
+        field(
+            "method",
+            FieldKind::Named,
+            None,
+            "the method, with its parameters",
+        ),
+        field(
+            "target.part",
+            FieldKind::String,
+            Some("valuation.fit"),
+            "part whose requests importance is measured against: `valuation.fit` or `valuation.tune`",
+        ),
+        field(
+            "target.reduce",
+            FieldKind::String,
+            Some("mean"),
+            "how requests become one number; `mean`: each weighs the same, and so does each of its relevant items",
+        ),
+        field(
+            "seed",
+            FieldKind::Integer,
+            Some("0"),
+            "seed of methods that draw lots, and of the choice of requests for `influences`",
+        ),
+        field(
+            "tiers.share",
+            FieldKind::Number,
+            Some("null"),
+            "share of the scored samples in each of the tiers `low` (the suspicious end) and `high`; equal scores share a tier; above 0, at most 0.5; left out with the two bounds: no output `tiers`",
+        ),
+        field(
+            "tiers.low_below",
+            FieldKind::Number,
+            Some("null"),
+            "instead of a share: scores below are of the tier `low`; for helpfulness alone",
+        ),
+        field(
+            "tiers.high_above",
+            FieldKind::Number,
+            Some("null"),
+            "scores above are of the tier `high`",
+        ),
+        field(
+            "groups.units",
+            FieldKind::List,
+            Some("null"),
+            "`groups: {}` adds up scores by `user`, `item`, `category`, `brand` and `event`, as far as the wired inputs know of them; a list asks for these alone",
+        ),
+        field(
+            "groups.at_least",
+            FieldKind::Integer,
+            Some("5"),
+            "fewest scored samples of a group that can stand out",
+        ),
+        field(
+            "groups.threshold",
+            FieldKind::Number,
+            Some("3.5"),
+            "robust z-score of a group's mean beyond which it stands out",
+        ),
+        field(
+            "influences.requests",
+            FieldKind::Integer,
+            Some("20"),
+            "`influences: {}` lists the most helpful and most harmful samples of so many requests, drawn by lot",
+        ),
+        field(
+            "influences.top",
+            FieldKind::Integer,
+            Some("10"),
+            "most helpful and most harmful samples of each request",
+        ),
+    ]
 }
 
 /// The card of a method, for tools that list them.
@@ -80,6 +173,7 @@ fn card(entry: &Entry) -> Value {
         "needs": entry.needs,
         "is_signed": entry.scale.is_signed(),
         "suspect": entry.scale.suspect(),
+        "answers_requests": entry.answers_requests,
         "is_deterministic": entry.is_deterministic,
         "parameters": entry.parameters,
     })

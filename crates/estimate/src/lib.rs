@@ -1,15 +1,27 @@
 //! The stage `estimate`: the only one that turns probes into scores.
+//!
+//! Where told to, it also says which samples are of high and low value (`tiers`), what the scores of
+//! users, items, categories, brands and types of events add up to (`groups`), and which samples matter
+//! most to single requests (`influences`).
 
 mod config;
+mod context;
 mod description;
+mod groups;
+mod influences;
 mod probe;
 mod run;
+mod scored;
 #[cfg(test)]
 mod tests;
+mod tiers;
 
 use stage::{Description, Failure, Io, Offers, Stage};
 
 pub use config::{Config, Reduce, Target};
+pub use groups::{Groups, Unit};
+pub use influences::Influences;
+pub use tiers::Tiers;
 
 /// The stage.
 pub struct Estimate;

@@ -2,12 +2,15 @@
 
 use std::sync::Mutex;
 
-use attribution::{EstimatorError, Prepared, Problem, Scores, Seed, Work};
+use attribution::{EstimatorError, Prepared, Scores, Seed, Work};
 use stage::{Failure, Io, Progress};
 use tables::{MethodCard, Score};
 
 use crate::config::{Config, prepare, suspect};
-use crate::probe;
+use crate::context::Context;
+use crate::scored::Scored;
+use crate::tiers::Tiers;
+use crate::{groups, influences, probe, tiers};
 
 pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     let method = prepare(&config.method)?;
@@ -25,10 +28,28 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     let scores = method
         .estimate(&problem, seed, &on_progress)
         .map_err(|error| failure(error, config))?;
-    write(config, io, &method, &problem, &scores)
+    let suspect = suspect(method.entry());
+    let scored = Scored::new(method.entry().name, suspect, &problem, &scores);
+    write(config, io, &method, &scores, &scored)?;
+
+    let found = config.tiers.unwrap_or(Tiers::DEFAULT).assign(&scored)?;
+    if config.tiers.is_some() {
+        tiers::write(io, &scored, &found)?;
+    }
+    if config.groups.is_none() && config.influences.is_none() {
+        return Ok(());
+    }
+    let context = Context::read(io, &problem)?;
+    if let Some(asked) = &config.groups {
+        groups::write(io, asked, &scored, &found, &context)?;
+    }
+    if let Some(asked) = config.influences {
+        influences::write(io, config, asked, &method, &problem, &context)?;
+    }
+    Ok(())
 }
 
-fn failure(error: EstimatorError, config: &Config) -> Failure {
+pub(crate) fn failure(error: EstimatorError, config: &Config) -> Failure {
     match error {
         EstimatorError::Missing { .. } => Failure::configuration(error)
             .hint("probe a model that offers it; `train describe` lists what each model offers"),
@@ -59,21 +80,19 @@ fn write(
     config: &Config,
     io: &Io,
     method: &Prepared,
-    problem: &dyn Problem,
     scores: &Scores,
+    scored: &Scored,
 ) -> Result<(), Failure> {
     let out = io.output("scores")?;
     let entry = method.entry();
-    let ids = &problem.samples().id;
-    let mut order: Vec<usize> = (0..ids.len()).collect();
-    order.sort_unstable_by_key(|&index| ids[index]);
-    let rows = order.iter().map(|&index| Score {
+    let order = scored.position.iter().zip(&scored.sample_ids);
+    let rows = order.map(|(&index, &sample_id)| Score {
         method: entry.name.to_owned(),
-        sample_id: ids[index],
+        sample_id,
         score: scores.score[index],
         std_error: scores.std_error[index],
         n_updates: scores.n_updates[index],
-        suspect: suspect(entry),
+        suspect: scored.suspect,
     });
     tables::write_all(&out, rows).map_err(Failure::environment)?;
 
@@ -90,12 +109,12 @@ fn write(
         family: entry.family.as_str().to_owned(),
         revision: entry.revision,
         is_signed: entry.scale.is_signed(),
-        suspect: suspect(entry),
+        suspect: scored.suspect,
         estimand,
         paper: entry.paper.to_owned(),
         parameters: method.parameters().to_string(),
         n_scored: n_scored as u64,
-        n_unscored: (ids.len() - n_scored) as u64,
+        n_unscored: (scored.len() - n_scored) as u64,
     };
     tables::write_all(&out, [card]).map_err(Failure::environment)?;
     Ok(())

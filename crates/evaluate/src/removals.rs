@@ -57,10 +57,13 @@ pub(crate) fn evaluate(io: &Io, acted: &Answered, config: &Config) -> Result<Vec
             .map(|removal| removal.n_removed as f64)
             .sum::<f64>()
             / of_group.len() as f64;
-        let wanted = first.n_wanted.map_or_else(
-            || "a bound on the score decides".to_owned(),
-            |n_wanted| format!("{n_wanted} were to be removed"),
-        );
+        let wanted = match first.n_wanted {
+            Some(n_wanted) => format!("{n_wanted} were to be removed"),
+            None if first.n_reweighted > 0 => {
+                format!("{} weigh more or less than before", first.n_reweighted)
+            }
+            None => "a bound on the score decides".to_owned(),
+        };
         let action = config.arms.get(&group.node).unwrap_or(&group.node);
         Some(Metric {
             action: Some(action.clone()),

@@ -9,6 +9,7 @@ use tables::{
 };
 
 use crate::chart::Histogram;
+use crate::results::Results;
 
 /// Bins of a distribution of scores.
 const N_BINS: usize = 40;
@@ -129,6 +130,8 @@ pub(crate) struct Evidence {
     pub(crate) profiles: Vec<Profile>,
     /// Methods.
     pub(crate) methods: Vec<Scored>,
+    /// What was made of scores.
+    pub(crate) results: Results,
     /// Models.
     pub(crate) trained: Vec<Trained>,
     /// What was asked for in an axis product and cannot apply, in the order of the labels.
@@ -138,7 +141,7 @@ pub(crate) struct Evidence {
 }
 
 /// Roles in the order of the description.
-pub(crate) const ROLES: [&str; 10] = [
+pub(crate) const ROLES: [&str; 13] = [
     "metrics",
     "conclusions",
     "per_request",
@@ -149,6 +152,9 @@ pub(crate) const ROLES: [&str; 10] = [
     "training",
     "rejects",
     "latency",
+    "tiers",
+    "groups",
+    "influences",
 ];
 
 impl Evidence {
@@ -181,6 +187,7 @@ impl Evidence {
             let rows = rows.into_iter().map(|row| (input.label.clone(), row));
             evidence.latency.extend(rows);
         }
+        evidence.results = Results::read(io)?;
         evidence.check_finite()?;
         Ok(evidence)
     }

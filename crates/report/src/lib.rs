@@ -11,6 +11,7 @@ mod html;
 mod measure;
 mod page;
 mod protocol;
+mod results;
 mod section;
 mod table;
 mod view;
@@ -109,7 +110,7 @@ impl Stage for Report {
     type Config = Config;
 
     fn description() -> Description {
-        const WHAT: [&str; 10] = [
+        const WHAT: [&str; 13] = [
             "Figures with intervals and protocols.",
             "Sentences that hold.",
             "Figures of single requests.",
@@ -120,8 +121,11 @@ impl Stage for Report {
             "Epochs of the models.",
             "Refused records.",
             "How fast models answer; on the page alone.",
+            "Tiers of the samples.",
+            "Scores of groups of samples.",
+            "Samples that matter most to single requests.",
         ];
-        const KINDS: [&[&str]; 10] = [
+        const KINDS: [&[&str]; 13] = [
             &["metrics"],
             &["conclusions"],
             &["per_request"],
@@ -132,6 +136,9 @@ impl Stage for Report {
             &["training"],
             &["rejects"],
             &["latency"],
+            &["tiers"],
+            &["groups"],
+            &["influences"],
         ];
         let inputs = ROLES.into_iter().zip(KINDS).zip(WHAT);
         Description {

@@ -169,6 +169,14 @@ pub(crate) fn place(node: &str, label: &Label) -> String {
     }
 }
 
+/// The node that made scores, with its axes but the method.
+pub(crate) fn place_of(label: &Label) -> String {
+    place(
+        label.get("node").unwrap_or("scores"),
+        &label.without("method"),
+    )
+}
+
 /// What an arm does to the training samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ArmKind {

@@ -9,7 +9,9 @@ use std::path::Path;
 
 use report::{Config, Report};
 use stage::{Io, Stage};
-use tables::{Audit, Conclusion, Measured, Metric, Reject};
+use tables::{
+    Audit, Conclusion, Influence, Measured, Metric, Reject, SampleTier, ScoreGroup, Tier,
+};
 
 fn config() -> Config {
     Config {
@@ -495,4 +497,115 @@ fn described_fields_are_those_of_the_configuration() {
             .all(|input| input.is_optional && input.is_many)
     );
     assert!(description.outputs[1].is_measured && !description.outputs[0].is_measured);
+}
+
+fn group(unit: &str, key: usize, z: Option<f64>) -> ScoreGroup {
+    ScoreGroup {
+        method: "influence".to_owned(),
+        unit: unit.to_owned(),
+        key: key.to_string(),
+        name: None,
+        n_samples: 9,
+        n_scored: 9,
+        sum: Some(-4.5),
+        mean: Some(-0.5),
+        low_frac: Some(0.25),
+        z,
+        is_anomalous: z.is_some_and(|z| z.abs() > 3.5),
+    }
+}
+
+fn tier(sample_id: u64, score: Option<f64>, tier: Tier) -> SampleTier {
+    SampleTier {
+        method: "influence".to_owned(),
+        sample_id,
+        score,
+        tier,
+    }
+}
+
+fn influence(request: u32, is_helpful: bool, rank: u32) -> Influence {
+    Influence {
+        method: "influence".to_owned(),
+        request,
+        is_helpful,
+        rank,
+        sample_id: 77,
+        score: 0.25,
+        item: 3,
+        item_name: Some("red <mug>".to_owned()),
+        is_same_target: true,
+        is_same_user: None,
+        is_in_last_basket: None,
+        shared_items: Vec::new(),
+        layers: vec!["head".to_owned()],
+        layer_scores: vec![0.25],
+        reason: "trains on what is asked for, red <mug>".to_owned(),
+    }
+}
+
+#[test]
+fn tiers_groups_and_influences_are_shown_by_their_ends() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("out");
+    let tiers = vec![
+        tier(1, Some(-2.0), Tier::Low),
+        tier(2, None, Tier::Unscored),
+        tier(3, Some(-3.0), Tier::Low),
+        tier(4, Some(5.0), Tier::High),
+    ];
+    // 20 judged users, one that is too small, and no item that is large enough.
+    let mut groups: Vec<ScoreGroup> = (0..20)
+        .map(|key| group("user", key, Some(key as f64 - 4.0)))
+        .collect();
+    groups.extend([group("user", 20, None), group("item", 0, None)]);
+    let influences: Vec<Influence> = (0..7)
+        .flat_map(|request| {
+            [true, false].map(|side| (0..4).map(move |rank| influence(request, side, rank)))
+        })
+        .flatten()
+        .collect();
+    let wire = |name: &str| root.path().join(name);
+    for name in ["groups", "influences"] {
+        std::fs::create_dir_all(wire(name)).unwrap();
+    }
+    tables::write_all(&wire("groups"), groups).unwrap();
+    tables::write_all(&wire("influences"), influences).unwrap();
+    let label = stage::Label::parse("node=score,method=influence").unwrap();
+    let io = fixture::only(root.path(), &out, "tiers", tiers)
+        .with_input("groups", label.clone(), wire("groups"))
+        .with_input("influences", label, wire("influences"));
+    let page = page(&io, &out);
+    check_well_formed(&page);
+    assert!(page.contains("id=\"groups\"") && page.contains("id=\"influences\""));
+    let lines = |name: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(out.join(format!("tables/{name}.csv"))).unwrap();
+        text.lines().skip(1).map(str::to_owned).collect()
+    };
+    assert_eq!(
+        lines("tiers"),
+        [
+            "influence,scores,low,2,-3,-2",
+            "influence,scores,high,1,5,5",
+            "influence,scores,unscored,1,,",
+        ]
+    );
+    // z from -4 to 15: one below -3.5, twelve above 3.5.
+    assert_eq!(
+        lines("groups"),
+        [
+            "influence,score,user,21,20,1,12",
+            "influence,score,item,1,0,0,0"
+        ]
+    );
+    let outermost = lines("outermost_groups");
+    assert_eq!(outermost.len(), 10);
+    assert!(
+        outermost[0].contains("user,0,9,-4.5,-0.5,0.25,-4,yes"),
+        "{}",
+        outermost[0]
+    );
+    assert!(outermost[9].contains("user,19,9,"), "{}", outermost[9]);
+    // Five requests, two ends, three samples.
+    assert_eq!(lines("influences").len(), 30);
 }

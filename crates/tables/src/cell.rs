@@ -182,6 +182,27 @@ impl Cell for bool {
     }
 }
 
+impl Cell for Option<bool> {
+    type Builder = BooleanBuilder;
+    type Reader<'a> = &'a arrow::array::BooleanArray;
+    const NULLABLE: bool = true;
+    fn data_type() -> DataType {
+        DataType::Boolean
+    }
+    fn append(self, builder: &mut Self::Builder) {
+        builder.append_option(self);
+    }
+    fn finish(builder: &mut Self::Builder) -> ArrayRef {
+        Arc::new(builder.finish())
+    }
+    fn reader(array: &ArrayRef) -> Option<Self::Reader<'_>> {
+        array.as_boolean_opt()
+    }
+    fn get(reader: &Self::Reader<'_>, index: usize) -> Self {
+        reader.is_valid(index).then(|| reader.value(index))
+    }
+}
+
 impl Cell for String {
     type Builder = StringBuilder;
     type Reader<'a> = &'a arrow::array::StringArray;
@@ -451,12 +472,32 @@ words! {
     }
 }
 
+words! {
+    /// Where a sample stands among all by its score.
+    Tier, "tier", {
+        /// At the suspicious end.
+        Low = "low",
+        /// Between the two.
+        Middle = "middle",
+        /// At the other end.
+        High = "high",
+        /// Without a score.
+        Unscored = "unscored",
+    }
+}
+
 /// Whether some enumeration has this word. The columns' types do not overlap in meaning, so a word
 /// of another enumeration can only come from a file that we did not write.
 pub(crate) fn is_known_word(word: &str) -> bool {
-    [Event::WORDS, Part::WORDS, Origin::WORDS, Suspect::WORDS]
-        .iter()
-        .any(|words| words.contains(&word))
+    [
+        Event::WORDS,
+        Part::WORDS,
+        Origin::WORDS,
+        Suspect::WORDS,
+        Tier::WORDS,
+    ]
+    .iter()
+    .any(|words| words.contains(&word))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ pub mod schema;
 mod table;
 mod write;
 
-pub use cell::{Event, Instant, NotAnInstant, Origin, Part, Suspect, UnknownWord};
+pub use cell::{Event, Instant, NotAnInstant, Origin, Part, Suspect, Tier, UnknownWord};
 pub use id::{INSERTED_FILE, NOT_RANKED, SampleId, shortlex};
 pub use read::{Batches, Rows, batches, read_all, rows};
 pub use row::Row;
@@ -54,6 +54,9 @@ pub static TABLES: &[&Table] = &[
     &TRANSITIONS,
     &SCORES,
     &METHODS,
+    &TIERS,
+    &GROUPS,
+    &INFLUENCES,
     &METRICS,
     &PER_REQUEST,
     &CONCLUSIONS,

@@ -3,7 +3,11 @@
 //! Sort orders are part of the contract and are written in each table's documentation: two
 //! stages that compute the same rows write the same bytes.
 
-use crate::cell::{Event, Instant, Origin, Part, Suspect};
+mod estimate;
+
+pub use estimate::*;
+
+use crate::cell::{Event, Instant, Origin, Part};
 use crate::row::table;
 
 // ---------------------------------------------------------------------------------------------
@@ -406,20 +410,26 @@ table! {
 }
 
 table! {
-    /// What acting on scores removed from the training samples: one row.
+    /// What acting on scores did to the training samples: one row.
     pub REMOVALS = "removals" of Removal {
         /// Method of the scores; empty where there were no scores.
         method: String,
+        /// What was done, such as `drop_lowest 0.2` or `reweight rank to 0.2`.
+        action: String,
         /// What removal means: `drop` or `mask`.
         regime: String,
         /// Training samples before.
         n_samples: u64,
-        /// Samples with a score: no other can be removed.
+        /// Samples with a score: no other can be removed or weighted anew.
         n_scored: u64,
-        /// Samples that were to be removed; null where a bound decides, not a number.
+        /// Samples that were to be removed; null where a bound decides, not a number, or none are.
         n_wanted: Option<u64>,
         /// Samples that were removed.
         n_removed: u64,
+        /// Samples that stay, with another weight than before.
+        n_reweighted: u64,
+        /// Sum over all samples of what their weights were multiplied with; 0 for removed ones.
+        factor_sum: f64,
     }
 }
 
@@ -596,53 +606,6 @@ table! {
         to_item: u32,
         /// Sum of sample weights.
         weight: f64,
-    }
-}
-
-// ---------------------------------------------------------------------------------------------
-// estimate
-
-table! {
-    /// One method's score of one sample. Sorted by `sample_id`; every sample has a row.
-    pub SCORES = "scores" of Score {
-        /// Method.
-        method: String,
-        /// The sample.
-        sample_id: u64,
-        /// Helpfulness (positive = helpful) or magnitude; null where the method cannot score.
-        score: Option<f64>,
-        /// Standard error; null if the method is exact or cannot know.
-        std_error: Option<f64>,
-        /// Number of terms behind the score.
-        n_updates: u64,
-        /// The end of the scale that is suspicious: `low` for helpfulness.
-        suspect: Suspect,
-    }
-}
-
-table! {
-    /// One method's card.
-    pub METHODS = "methods" of MethodCard {
-        /// Method.
-        method: String,
-        /// `gradient`, `curvature`, `attention`, `density`, `similarity`, `dynamics`, `retraining` or `baseline`.
-        family: String,
-        /// Revision of its implementation.
-        revision: u32,
-        /// Whether the score is signed helpfulness; otherwise a magnitude.
-        is_signed: bool,
-        /// The suspicious end.
-        suspect: Suspect,
-        /// What is estimated, in one sentence, with its target and units.
-        estimand: String,
-        /// Source.
-        paper: String,
-        /// Its parameters as canonical JSON.
-        parameters: String,
-        /// Samples with a score.
-        n_scored: u64,
-        /// Samples without.
-        n_unscored: u64,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::act::{self, Act, Regime};
 use crate::tune;
 use models::{Capability, Entry, Measure, Projection, REGISTRY};
 use serde::{Deserialize, Serialize};
@@ -143,41 +144,6 @@ impl Default for Serve {
     }
 }
 
-impl Regime {
-    /// The word for it in configurations and tables.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Drop => "drop",
-            Self::Mask => "mask",
-        }
-    }
-}
-
-/// What removal of a sample means; in both, its event stays visible in other samples' histories.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Regime {
-    /// The samples are gone; epochs and early stopping as usual.
-    #[default]
-    Drop,
-    /// Weight 0, with the batches and the schedule of the model that is wired, for exactly the
-    /// steps that led to it.
-    Mask,
-}
-
-/// What to do about scores: exactly one of the two.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Act {
-    /// Drop this share of all samples, at the suspicious end of the scale; at most those with a
-    /// score.
-    #[serde(default)]
-    pub drop_lowest: Option<f64>,
-    /// Drop samples whose helpfulness is below this.
-    #[serde(default)]
-    pub drop_below: Option<f64>,
-}
-
 /// Which gradients mode `probe` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -311,7 +277,7 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
         ));
     }
     if let Some(act) = &config.act {
-        check_act(act)?;
+        act::check(act)?;
     }
     match config.mode {
         Mode::Fit => check_fit(config, offers),
@@ -332,21 +298,6 @@ const GRADIENTS_PART: &str = "gradients_part";
 /// The input with states along the training.
 const CHECKPOINTS: &str = "checkpoints";
 
-fn check_act(act: &Act) -> Result<(), Failure> {
-    match (act.drop_lowest, act.drop_below) {
-        (Some(share), None) if (0.0..1.0).contains(&share) => Ok(()),
-        (Some(share), None) => Err(wrong(format!(
-            "`act.drop_lowest` is {share}, which is no share of the samples"
-        ))
-        .hint("write a number from 0 to below 1, such as 0.2")),
-        (None, Some(bound)) if bound.is_finite() => Ok(()),
-        (None, Some(_)) => Err(wrong("`act.drop_below` is not a finite number")),
-        _ => Err(wrong(
-            "`act` takes exactly one of `drop_lowest` and `drop_below`",
-        )),
-    }
-}
-
 fn check_fit(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
     let (entry, parameters) = model(config)?;
     if let Some(tune) = &config.tune {
@@ -363,10 +314,10 @@ fn check_fit(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
         let has_scores = offers.contains_key("scores");
         check_base(config.regime, offers.contains_key("model"))?;
         if config.act.is_some() && !has_scores {
-            return Err(needs_scores());
+            return Err(act::needs_scores());
         }
         if config.act.is_none() && has_scores {
-            return Err(scores_unused());
+            return Err(act::scores_unused());
         }
     }
     let facts = BTreeMap::from([("model".to_owned(), entry.name.to_owned())]);
@@ -411,17 +362,6 @@ pub(crate) fn check_base(regime: Regime, has_model: bool) -> Result<(), Failure>
         .hint("wire the output `model` of a node of mode `fit` with the same `model:`")),
         _ => Ok(()),
     }
-}
-
-/// Acting without scores.
-pub(crate) fn needs_scores() -> Failure {
-    wrong("`act` needs the input `scores`").hint("wire `scores` of an `estimate` node")
-}
-
-/// Scores without acting.
-pub(crate) fn scores_unused() -> Failure {
-    wrong("the input `scores` is wired, but `act` does not say what to do with it")
-        .hint("write `act: { drop_lowest: 0.2 }`, or leave the input out")
 }
 
 fn check_respond(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
@@ -673,6 +613,11 @@ mod tests {
                 "exactly one",
             ),
             (
+                "model: markov\nact: { drop_lowest: 0.1, reweight: { to: 0.2 } }\n",
+                "exactly one",
+            ),
+            ("model: markov\nact: { reweight: { to: 1 } }\n", "no weight"),
+            (
                 "model: markov\nfeatures: { items: 0, text: 0 }\n",
                 "not both 0",
             ),
@@ -743,6 +688,9 @@ mod tests {
             let message = message(text, &offered(kinds));
             assert!(message.contains(expected), "{text:?}: {message}");
         }
+        let shape = "model: markov\nact: { reweight: { to: 0.2, shape: ramp } }\n";
+        let unknown = stage::yaml::parse::<Config>(shape, "t");
+        assert!(unknown.unwrap_err().to_string().contains("ramp"));
         let unknown = stage::yaml::parse::<Config>("model: markov\nregime: maks\n", "t");
         assert!(unknown.unwrap_err().to_string().contains("maks"));
     }

@@ -114,6 +114,18 @@ fn acting() -> Vec<Field> {
             "drop samples whose helpfulness is below this",
         ),
         field(
+            "act.reweight.to",
+            Number,
+            Some("null"),
+            "keep all samples, and weigh those at the suspicious end with this, as a share of the weight at the other; the weights of scored samples have the mean 1, others keep theirs; from 0 to below 1",
+        ),
+        field(
+            "act.reweight.shape",
+            String,
+            Some("rank"),
+            "`rank`: weights rise with the rank of the score; `sigmoid`: as the logistic function of the score, from its median in median absolute deviations",
+        ),
+        field(
             "regime",
             String,
             Some("drop"),
@@ -256,7 +268,7 @@ pub(crate) fn description() -> Description {
                 "checkpoints",
                 "mode `fit` with `keep_checkpoints`: weights and moments of the optimiser along the training; a table without rows for a model without gradients",
             ),
-            Output::new("removals", "mode `fit` with `act`: how many samples were removed"),
+            Output::new("removals", "mode `fit` with `act`: how many samples were removed or weighted anew"),
             Output::new("trials", "mode `fit` with `tune`: every setting that was tried"),
             Output::new("probe", "mode `probe`: what estimators may look at"),
             Output::new(
@@ -293,7 +305,7 @@ mod tests {
     #[test]
     fn the_fields_described_are_the_fields_read() {
         let config: Config = stage::yaml::parse(
-            "act: { drop_lowest: 0.1 }\ntune: { grid: {} }\ngradients: { projection: {} }\nseed: 1\n",
+            "act: { drop_lowest: 0.1, reweight: { to: 0.2 } }\ntune: { grid: {} }\ngradients: { projection: {} }\nseed: 1\n",
             "t",
         )
         .unwrap();

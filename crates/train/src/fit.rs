@@ -6,8 +6,8 @@ use models::{Capability, Card, FitError, Losses, Run, Sequences, TrainingData};
 use stage::{Failure, Io, Seed};
 use tables::{Part, Prediction, Request, RowWriter, TrainingEpoch};
 
-use crate::act::Dropped;
-use crate::config::{self, Config, Regime};
+use crate::act::{self, Acted, Regime};
+use crate::config::{self, Config};
 use crate::inputs;
 use crate::kept::Kept;
 use crate::rank::{BLOCK, Ranker};
@@ -178,24 +178,25 @@ fn read_samples(config: &Config, io: &Io) -> Result<models::Samples, Failure> {
     let directory = io.input("samples")?;
     match (&config.act, io.optional("scores")) {
         (None, None) => inputs::samples(directory, io, |_| Ok(Some(1.0))),
-        (None, Some(_)) => Err(config::scores_unused()),
-        (Some(_), None) => Err(config::needs_scores()),
+        (None, Some(_)) => Err(act::scores_unused()),
+        (Some(_), None) => Err(act::needs_scores()),
         (Some(act), Some(scores)) => {
-            let mut dropped = Dropped::read(scores, act, config.seed)?;
+            let mut acted = Acted::read(scores, act, config.seed)?;
             let removed = match config.regime {
                 Regime::Drop => None,
                 Regime::Mask => Some(0.0),
             };
-            let samples = inputs::samples(directory, io, |id| {
-                Ok(if dropped.keeps(id)? {
-                    Some(1.0)
-                } else {
-                    removed
-                })
-            })?;
-            let removal = dropped.finish(config.regime)?;
+            let samples = inputs::samples(directory, io, |id| Ok(acted.factor(id)?.or(removed)))?;
+            let removal = acted.finish(config.regime)?;
             let (n_removed, n_samples) = (removal.n_removed, removal.n_samples);
-            io.note(&format!("dropped {n_removed} of {n_samples} samples"));
+            if act.reweight.is_some() {
+                let n_reweighted = removal.n_reweighted;
+                io.note(&format!(
+                    "weighted {n_reweighted} of {n_samples} samples anew"
+                ));
+            } else {
+                io.note(&format!("dropped {n_removed} of {n_samples} samples"));
+            }
             if let Some(n_wanted) = removal.n_wanted.filter(|n_wanted| *n_wanted > n_removed) {
                 io.warn(&format!(
                     "{n_wanted} samples were to be dropped, but `{}` scores {} only",

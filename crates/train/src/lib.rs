@@ -24,7 +24,8 @@ mod watch;
 
 use stage::{Description, Failure, Io, Offers, Stage};
 
-pub use config::{Act, Config, Features, Mode, Regime, Seen, Serve, Tune};
+pub use act::{Act, Regime, Reweight, Shape};
+pub use config::{Config, Features, Mode, Seen, Serve, Tune};
 
 /// The stage.
 pub struct Train;

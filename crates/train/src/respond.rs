@@ -13,7 +13,8 @@ use serde_json::Value;
 use stage::{Failure, Io, Seed};
 use tables::{Request, Response, RowWriter, SubsetMember};
 
-use crate::config::{self, Config, Regime};
+use crate::act::Regime;
+use crate::config::{self, Config};
 use crate::fit::{cannot_fit, of_base};
 use crate::inputs;
 use crate::rank::{BLOCK, Ranker};

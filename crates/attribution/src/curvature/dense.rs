@@ -103,14 +103,29 @@ impl Dense {
     ///
     /// # Errors
     /// If the matrix is not positive definite.
-    pub(crate) fn solve(mut self, ridge: &[f64], v: &[f64]) -> Result<Vec<f64>, EstimatorError> {
+    pub(crate) fn solve(self, ridge: &[f64], v: &[f64]) -> Result<Vec<f64>, EstimatorError> {
+        Ok(self.solve_all(ridge, &[v])?.concat())
+    }
+
+    /// The solutions for several right sides: the matrix is factorised once.
+    ///
+    /// # Errors
+    /// As [`Dense::solve`].
+    pub(crate) fn solve_all<V: AsRef<[f64]>>(
+        mut self,
+        ridge: &[f64],
+        vectors: &[V],
+    ) -> Result<Vec<Vec<f64>>, EstimatorError> {
         self.add_to_diagonal(ridge);
-        let mut x = v.to_vec();
         if !factorise(&mut self.matrix, self.width) {
             return Err(self.singular());
         }
-        substitute(&self.matrix, self.width, &mut x);
-        Ok(x)
+        let solution = |v: &V| {
+            let mut x = v.as_ref().to_vec();
+            substitute(&self.matrix, self.width, &mut x);
+            x
+        };
+        Ok(vectors.iter().map(solution).collect())
     }
 
     /// The inverse of this + diag(ridge), ready to be multiplied by many rows. Memory: twice the matrix.

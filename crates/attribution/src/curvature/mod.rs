@@ -21,7 +21,7 @@ pub(crate) use solvers::{Settings, Solver, solve};
 
 use crate::estimator::{EstimatorError, Need, Parameter, ParameterErrorKind};
 use crate::problem::Problem;
-use crate::projected::{Layer, Projected};
+use crate::projected::{Layer, Projected, Rows};
 
 /// Rows that are taken in at once.
 const TILE: usize = 512;
@@ -113,9 +113,14 @@ impl<'p> Fitted<'p> {
         self.projected.layers()
     }
 
+    /// Gradients of the mean loss of each request.
+    pub(crate) fn requests(&self) -> Result<Rows, EstimatorError> {
+        self.projected.requests(self.state)
+    }
+
     /// Gradient of the mean loss over requests.
     pub(crate) fn target(&self) -> Result<Vec<f64>, EstimatorError> {
-        let requests = self.projected.requests(self.state)?;
+        let requests = self.requests()?;
         if requests.numbers.is_empty() {
             return Err(EstimatorError::NoRequest {
                 method: self.method,

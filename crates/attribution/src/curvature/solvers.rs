@@ -37,23 +37,23 @@ pub(crate) struct Settings {
     pub(crate) rank: usize,
 }
 
-/// The solution x of (H + diag(ridge)) x = v, and the number of samples with a gradient.
+/// The solution x of (H + diag(ridge)) x = v for each v, and the number of samples with a gradient.
 ///
 /// # Errors
 /// If the curvature cannot be read or is too wide for a matrix, or the solver does not arrive.
 pub(crate) fn solve(
     fitted: Fitted<'_>,
     settings: Settings,
-    v: &[f64],
+    vectors: &[Vec<f64>],
     seed: Seed,
-) -> Result<(Vec<f64>, f64), EstimatorError> {
+) -> Result<(Vec<Vec<f64>>, f64), EstimatorError> {
     let Settings {
         operator, damping, ..
     } = settings;
     if settings.solver == Solver::Exact {
         let (matrix, n_scored) = Dense::curvature(fitted, operator)?;
         let ridge = fitted.ridge(damping * matrix.mean_diagonal());
-        return Ok((matrix.solve(&ridge, v)?, n_scored));
+        return Ok((matrix.solve_all(&ridge, vectors)?, n_scored));
     }
     let system = Streamed::new(fitted, operator, damping)?;
     let run = Run {
@@ -61,12 +61,13 @@ pub(crate) fn solve(
         settings,
         system: &system,
     };
-    let x = match settings.solver {
-        Solver::Lissa => run.lissa(v, seed)?,
-        Solver::Arnoldi => run.arnoldi(v, seed)?,
-        Solver::Exact | Solver::ConjugateGradient => run.conjugate_gradient(v)?,
+    let solution = |v: &Vec<f64>| match settings.solver {
+        Solver::Lissa => run.lissa(v, seed),
+        Solver::Arnoldi => run.arnoldi(v, seed),
+        Solver::Exact | Solver::ConjugateGradient => run.conjugate_gradient(v),
     };
-    Ok((x, system.n_scored()))
+    let solutions: Result<Vec<_>, _> = vectors.iter().map(solution).collect();
+    Ok((solutions?, system.n_scored()))
 }
 
 struct Run<'a> {

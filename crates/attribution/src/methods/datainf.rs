@@ -25,6 +25,7 @@ use crate::Seed;
 use crate::curvature::{
     DAMPING, DEFAULT_DAMPING, Fitted, Operator, add, add_blocks, check_positive, product,
 };
+use crate::directed::{self, Asked, Directed, Directions, OfRequest};
 use crate::estimator::{
     Estimator, EstimatorError, Family, Method, Need, OnProgress, Parameter, ParameterErrorKind,
     Scale, Scores,
@@ -60,6 +61,7 @@ impl Method for DataInf {
     const SCALE: Scale = Scale::Helpfulness;
     const DETERMINISTIC: bool = true;
     const COPIES_SCORE_EQUALLY: bool = true;
+    const ANSWERS_REQUESTS: bool = true;
     const PARAMETERS: &'static [Parameter] = &[DAMPING];
     type Params = Params;
 
@@ -69,15 +71,13 @@ impl Method for DataInf {
     }
 }
 
-impl Estimator for DataInf {
-    fn estimate(
+impl Directed for DataInf {
+    fn directions(
         &self,
-        problem: &dyn Problem,
+        fitted: Fitted<'_>,
+        targets: &[Vec<f64>],
         _seed: Seed,
-        _on_progress: OnProgress<'_>,
-    ) -> Result<Scores, EstimatorError> {
-        let fitted = Fitted::new(problem, Self::NAME)?;
-        let target = fitted.target()?;
+    ) -> Result<Directions, EstimatorError> {
         let width = fitted.width();
         let layers = fitted.layers();
         let mut squares = vec![0.0; layers.len()];
@@ -97,8 +97,8 @@ impl Estimator for DataInf {
             fitted.ridge(self.damping * mean)[layer.columns.start]
         };
         let ridge: Vec<f64> = layers.iter().enumerate().map(ridge).collect();
-        // Sum over samples of the second term.
-        let mut taken = vec![0.0; width];
+        // Sum over samples of the second term, for one target after the other.
+        let mut taken = vec![0.0; width * targets.len()];
         fitted.roots(Operator::EmpiricalFisher, |rows| {
             add_blocks(&mut taken, rows, width, |rows, part| {
                 for row in rows.chunks(width) {
@@ -106,24 +106,53 @@ impl Estimator for DataInf {
                         let columns = layer.columns.clone();
                         let gradient = &row[columns.clone()];
                         let square = product(gradient, gradient);
-                        if square > 0.0 {
+                        if square <= 0.0 {
+                            continue;
+                        }
+                        for (target, part) in targets.iter().zip(part.chunks_mut(width)) {
                             let along = product(gradient, &target[columns.clone()]);
-                            add(&mut part[columns], along / (ridge + square), gradient);
+                            let part = &mut part[columns.clone()];
+                            add(part, along / (ridge + square), gradient);
                         }
                     }
                 }
             });
         })?;
-        let mut direction = vec![0.0; width];
-        for (layer, &ridge) in layers.iter().zip(&ridge) {
-            if ridge > 0.0 {
-                for k in layer.columns.clone() {
-                    direction[k] = (target[k] - taken[k] / n_scored) / ridge;
+        let mut directions = vec![vec![0.0; width]; targets.len()];
+        let taken = taken.chunks(width);
+        for ((direction, target), taken) in directions.iter_mut().zip(targets).zip(taken) {
+            for (layer, &ridge) in layers.iter().zip(&ridge) {
+                if ridge > 0.0 {
+                    for k in layer.columns.clone() {
+                        direction[k] = (target[k] - taken[k] / n_scored) / ridge;
+                    }
                 }
+                // Otherwise all gradients are 0 there, and so is what the layer adds.
             }
-            // Otherwise all gradients are 0 there, and so is what the layer adds.
         }
-        let score = fitted.scores(&direction, 1.0 / n_scored)?;
-        Ok(Scores::exact(score, 1))
+        Ok(Directions {
+            directions,
+            scale: 1.0 / n_scored,
+        })
+    }
+}
+
+impl Estimator for DataInf {
+    fn estimate(
+        &self,
+        problem: &dyn Problem,
+        seed: Seed,
+        _on_progress: OnProgress<'_>,
+    ) -> Result<Scores, EstimatorError> {
+        directed::scores(self, Self::NAME, problem, seed)
+    }
+
+    fn influences(
+        &self,
+        problem: &dyn Problem,
+        asked: Asked<'_>,
+        seed: Seed,
+    ) -> Result<Option<Vec<OfRequest>>, EstimatorError> {
+        directed::influences(self, Self::NAME, problem, asked, seed).map(Some)
     }
 }

@@ -14,14 +14,14 @@ use crate::{METHODS, Need, Seed, find, toy};
 
 /// What a problem is made of; rows are rounded to 32 bits.
 #[derive(Clone, Default)]
-struct Parts {
+pub(super) struct Parts {
     /// Columns of each layer, and whether they are parameters.
-    layers: Vec<(usize, bool)>,
-    gradients: Vec<Vec<f64>>,
-    requests: Vec<Vec<f64>>,
-    roots: Option<Vec<Vec<f64>>>,
-    penalty: f64,
-    losses: Option<Vec<f64>>,
+    pub(super) layers: Vec<(usize, bool)>,
+    pub(super) gradients: Vec<Vec<f64>>,
+    pub(super) requests: Vec<Vec<f64>>,
+    pub(super) roots: Option<Vec<Vec<f64>>>,
+    pub(super) penalty: f64,
+    pub(super) losses: Option<Vec<f64>>,
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "rows are 32-bit floats")]
@@ -61,7 +61,7 @@ impl Parts {
         InMemoryProjected::new(layers, self.penalty, n, m, vec![(state, rows)]).unwrap()
     }
 
-    fn problem(&self) -> InMemory {
+    pub(super) fn problem(&self) -> InMemory {
         self.problem_with(Arc::new(self.projected()))
     }
 
@@ -78,14 +78,14 @@ impl Parts {
 }
 
 /// Numbers between -1 and 1 of which no two rows are alike.
-fn draw(seed: u64, n: usize, width: usize) -> Vec<Vec<f64>> {
+pub(super) fn draw(seed: u64, n: usize, width: usize) -> Vec<Vec<f64>> {
     let mut draws = Seed::root(seed).sequence();
     let mut row = || (0..width).map(|_| 2.0 * draws.uniform() - 1.0).collect();
     (0..n).map(|_| row()).collect()
 }
 
 /// Gradients of some size in two layers, with everything that a method may ask for.
-fn some(n: usize, widths: [usize; 2]) -> Parts {
+pub(super) fn some(n: usize, widths: [usize; 2]) -> Parts {
     let width = widths[0] + widths[1];
     Parts {
         layers: vec![(widths[0], true), (widths[1], false)],
@@ -97,7 +97,7 @@ fn some(n: usize, widths: [usize; 2]) -> Parts {
     }
 }
 
-fn scores(problem: &dyn Problem, method: &str, parameters: &Value) -> Vec<f64> {
+pub(super) fn scores(problem: &dyn Problem, method: &str, parameters: &Value) -> Vec<f64> {
     let prepared = find(method).unwrap().prepare(parameters).unwrap();
     let scores = prepared.estimate(problem, Seed::root(5), &|_| {}).unwrap();
     scores.score.into_iter().map(Option::unwrap).collect()
@@ -119,7 +119,7 @@ fn undamped(problem: &dyn Problem, operator: Operator) -> Vec<f64> {
     scores.score.into_iter().map(Option::unwrap).collect()
 }
 
-fn assert_close(found: &[f64], wanted: &[f64], relative: f64) {
+pub(super) fn assert_close(found: &[f64], wanted: &[f64], relative: f64) {
     assert_eq!(found.len(), wanted.len());
     let scale = wanted.iter().fold(0.0_f64, |a, b| a.max(b.abs()));
     assert!(scale > 0.0);
@@ -129,7 +129,7 @@ fn assert_close(found: &[f64], wanted: &[f64], relative: f64) {
     }
 }
 
-fn inner(x: &[f64], y: &[f64]) -> f64 {
+pub(super) fn inner(x: &[f64], y: &[f64]) -> f64 {
     x.iter().zip(y).map(|(x, y)| x * y).sum()
 }
 

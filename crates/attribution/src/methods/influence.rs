@@ -29,6 +29,7 @@ use crate::Seed;
 use crate::curvature::{
     DAMPING, DEFAULT_DAMPING, Fitted, OPERATOR, Operator, Settings, Solver, check_positive, solve,
 };
+use crate::directed::{self, Asked, Directed, Directions, OfRequest};
 use crate::estimator::{
     Estimator, EstimatorError, Family, Method, Need, OnProgress, Parameter, ParameterErrorKind,
     Scale, Scores,
@@ -74,6 +75,7 @@ impl Method for Influence {
     const SCALE: Scale = Scale::Helpfulness;
     const DETERMINISTIC: bool = true;
     const COPIES_SCORE_EQUALLY: bool = true;
+    const ANSWERS_REQUESTS: bool = true;
     const PARAMETERS: &'static [Parameter] = &[
         Parameter {
             name: "solver",
@@ -125,6 +127,21 @@ impl Method for Influence {
     }
 }
 
+impl Directed for Influence {
+    fn directions(
+        &self,
+        fitted: Fitted<'_>,
+        targets: &[Vec<f64>],
+        seed: Seed,
+    ) -> Result<Directions, EstimatorError> {
+        let (directions, n_scored) = solve(fitted, self.settings, targets, seed)?;
+        Ok(Directions {
+            directions,
+            scale: 1.0 / n_scored,
+        })
+    }
+}
+
 impl Estimator for Influence {
     fn estimate(
         &self,
@@ -132,11 +149,16 @@ impl Estimator for Influence {
         seed: Seed,
         _on_progress: OnProgress<'_>,
     ) -> Result<Scores, EstimatorError> {
-        let fitted = Fitted::new(problem, Self::NAME)?;
-        let target = fitted.target()?;
-        let (direction, n_scored) = solve(fitted, self.settings, &target, seed)?;
-        let score = fitted.scores(&direction, 1.0 / n_scored)?;
-        Ok(Scores::exact(score, 1))
+        directed::scores(self, Self::NAME, problem, seed)
+    }
+
+    fn influences(
+        &self,
+        problem: &dyn Problem,
+        asked: Asked<'_>,
+        seed: Seed,
+    ) -> Result<Option<Vec<OfRequest>>, EstimatorError> {
+        directed::influences(self, Self::NAME, problem, asked, seed).map(Some)
     }
 
     fn chosen_needs(&self) -> &'static [Need] {

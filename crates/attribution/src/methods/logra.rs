@@ -24,6 +24,7 @@ use crate::Seed;
 use crate::curvature::{
     DAMPING, DEFAULT_DAMPING, Dense, Fitted, OPERATOR, Operator, check_positive,
 };
+use crate::directed::{self, Asked, Directed, Directions, OfRequest};
 use crate::estimator::{
     Estimator, EstimatorError, Family, Method, Need, OnProgress, Parameter, ParameterErrorKind,
     Scale, Scores,
@@ -62,6 +63,7 @@ impl Method for Logra {
     const SCALE: Scale = Scale::Helpfulness;
     const DETERMINISTIC: bool = true;
     const COPIES_SCORE_EQUALLY: bool = true;
+    const ANSWERS_REQUESTS: bool = true;
     const PARAMETERS: &'static [Parameter] = &[OPERATOR, DAMPING];
     type Params = Params;
 
@@ -71,15 +73,13 @@ impl Method for Logra {
     }
 }
 
-impl Estimator for Logra {
-    fn estimate(
+impl Directed for Logra {
+    fn directions(
         &self,
-        problem: &dyn Problem,
+        fitted: Fitted<'_>,
+        targets: &[Vec<f64>],
         _seed: Seed,
-        _on_progress: OnProgress<'_>,
-    ) -> Result<Scores, EstimatorError> {
-        let fitted = Fitted::new(problem, Self::NAME)?;
-        let target = fitted.target()?;
+    ) -> Result<Directions, EstimatorError> {
         let width = fitted.width();
         let mut blocks = Vec::new();
         for layer in fitted.layers() {
@@ -94,7 +94,7 @@ impl Estimator for Logra {
             }
         })?;
         let n_scored = fitted.n_scored(self.operator, n_roots)?;
-        let mut direction = vec![0.0; width];
+        let mut directions = vec![vec![0.0; width]; targets.len()];
         for (layer, mut block) in fitted.layers().iter().zip(blocks) {
             block.divide(n_scored);
             let ridge = fitted.ridge(self.damping * block.mean_diagonal());
@@ -103,11 +103,37 @@ impl Estimator for Logra {
                 // No sample changes this layer.
                 continue;
             }
-            let part = block.solve(ridge, &target[layer.columns.clone()])?;
-            direction[layer.columns.clone()].copy_from_slice(&part);
+            let of_layer = |target: &'_ Vec<f64>| target[layer.columns.clone()].to_vec();
+            let targets: Vec<Vec<f64>> = targets.iter().map(of_layer).collect();
+            let parts = block.solve_all(ridge, &targets)?;
+            for (direction, part) in directions.iter_mut().zip(parts) {
+                direction[layer.columns.clone()].copy_from_slice(&part);
+            }
         }
-        let score = fitted.scores(&direction, 1.0 / n_scored)?;
-        Ok(Scores::exact(score, 1))
+        Ok(Directions {
+            directions,
+            scale: 1.0 / n_scored,
+        })
+    }
+}
+
+impl Estimator for Logra {
+    fn estimate(
+        &self,
+        problem: &dyn Problem,
+        seed: Seed,
+        _on_progress: OnProgress<'_>,
+    ) -> Result<Scores, EstimatorError> {
+        directed::scores(self, Self::NAME, problem, seed)
+    }
+
+    fn influences(
+        &self,
+        problem: &dyn Problem,
+        asked: Asked<'_>,
+        seed: Seed,
+    ) -> Result<Option<Vec<OfRequest>>, EstimatorError> {
+        directed::influences(self, Self::NAME, problem, asked, seed).map(Some)
     }
 
     fn chosen_needs(&self) -> &'static [Need] {

@@ -16,7 +16,10 @@ mod leave_one_out;
 mod leverage;
 mod logra;
 mod loss;
+#[cfg(test)]
+mod one_request;
 mod popularity;
+mod projected_dot;
 mod random;
 mod recency;
 mod relat_if;
@@ -45,6 +48,7 @@ pub static METHODS: &[Entry] = &[
     Entry::of::<logra::Logra>(),
     Entry::of::<loss::Loss>(),
     Entry::of::<popularity::Popularity>(),
+    Entry::of::<projected_dot::ProjectedDot>(),
     Entry::of::<random::Random>(),
     Entry::of::<recency::Recency>(),
     Entry::of::<relat_if::RelatIf>(),

@@ -175,6 +175,9 @@ fn removal(method: &str, n_scored: u64, n_wanted: Option<u64>, n_removed: u64) -
         n_scored,
         n_wanted,
         n_removed,
+        action: "drop_lowest 0.2".to_owned(),
+        n_reweighted: 0,
+        factor_sum: (1000 - n_removed) as f64,
     }]
 }
 

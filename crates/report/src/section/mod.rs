@@ -6,6 +6,8 @@ mod answer;
 mod cost;
 mod data;
 mod detection;
+mod groups;
+mod influences;
 mod methods;
 mod published;
 mod ranking;
@@ -47,6 +49,9 @@ pub(crate) fn sections(evidence: &Evidence, published: &[Published]) -> Vec<Sect
         methods::section(evidence),
         record::section(evidence),
     ];
+    let of_scores = [groups::section(evidence), influences::section(evidence)];
+    let after_action = 3;
+    sections.splice(after_action..after_action, of_scores.into_iter().flatten());
     if let Some(section) = published::section(evidence, published) {
         sections.insert(1, section);
     }

@@ -43,6 +43,62 @@ fn dropping_is_the_same_as_never_having_had() {
 }
 
 #[test]
+fn soft_weights_are_those_of_the_samples() {
+    let place = Place::new(shop());
+    let constant = scores(&shop(), &place, "constant", |_| Some(-0.3));
+    let planted = scores(&shop(), &place, "planted", |sample| {
+        Some(if sample.sample_id % 7 == 3 { -1.0 } else { 0.0 })
+    });
+    let run = |out: &str, config: &str, scores: &PathBuf| {
+        let out = place.run(out, config, &[("scores", scores.clone())]);
+        let mut files = bytes(&out.unwrap());
+        let removals = files.remove(Path::new("removals/removals.parquet"));
+        assert!(removals.is_some());
+        files
+    };
+    for model in models::REGISTRY.iter().map(|entry| entry.name) {
+        let plain = format!("model: {model}\n");
+        let base = place.run(&format!("base-{model}"), &plain, &[]).unwrap();
+        let base = bytes(&base);
+        for shape in ["rank", "sigmoid"] {
+            let config = format!("{plain}act: {{ reweight: {{ to: 0.2, shape: {shape} }} }}\n");
+            let same = run(&format!("{model}-{shape}-constant"), &config, &constant);
+            assert!(
+                same == base,
+                "{model}, {shape}: constant scores changed the model"
+            );
+            let other = run(&format!("{model}-{shape}-planted"), &config, &planted);
+            // A content model has no weights.
+            assert!((other == base) == (model == "content"), "{model}, {shape}");
+        }
+    }
+    // What the model sees is what `samples` would hold.
+    let to = 0.5;
+    let n = shop().samples.len() as f64;
+    let is_planted = |sample: &Sample| sample.sample_id % 7 == 3;
+    let n_low = shop()
+        .samples
+        .iter()
+        .filter(|sample| is_planted(sample))
+        .count() as f64;
+    let mut by_hand = shop();
+    for sample in &mut by_hand.samples {
+        // Mid-ranks from 1 to n, and the ramp from 0.5 to 1 over its mean 0.75.
+        let rank = if is_planted(sample) {
+            (n_low + 1.0) / 2.0
+        } else {
+            n_low + (n - n_low + 1.0) / 2.0
+        };
+        let place = (2.0 * rank - n - 1.0) / (n - 1.0);
+        sample.weight = 1.0 + (1.0 - to) / (1.0 + to) * place;
+    }
+    let by_hand = Place::new(by_hand);
+    let by_hand = by_hand.run("markov", "model: markov\n", &[]).unwrap();
+    let config = "model: markov\nact: { reweight: { to: 0.5 } }\n";
+    assert!(run("markov", config, &planted) == bytes(&by_hand));
+}
+
+#[test]
 fn a_mask_of_nothing_repeats_the_base_and_a_mask_of_something_is_weight_zero() {
     let place = Place::new(shop());
     let nothing = scores(&shop(), &place, "nothing", |_| Some(0.0));

@@ -1,18 +1,24 @@
-//! Acting on scores: which samples to drop before fitting.
+//! Acting on scores: which samples to drop before fitting, or how much each of them weighs.
+
+mod config;
+mod weights;
 
 use std::path::Path;
 
 use stage::{Exit, Failure, Seed};
 use tables::{Removal, Score, Suspect};
 
-use crate::config::{Act, Regime};
+pub use config::{Act, Regime, Reweight, Shape};
+pub(crate) use config::{check, needs_scores, scores_unused};
 
 /// What the scores say about each sample.
-pub(crate) struct Dropped {
+pub(crate) struct Acted {
     /// All scored or unscored samples of the table, ascending.
     sample_ids: Vec<u64>,
-    /// Whether to drop them.
-    drops: Vec<bool>,
+    /// What multiplies their weights; `None` drops them.
+    factors: Vec<Option<f64>>,
+    /// What is done, in words of the configuration.
+    action: String,
     /// How many samples were asked about.
     n_asked: usize,
     /// Method of the scores; empty if there are none.
@@ -50,13 +56,14 @@ struct Scored {
     lot: u64,
 }
 
-impl Dropped {
+impl Acted {
     /// Reads scores and decides.
     ///
     /// A share is one of all samples, so that the arms of a comparison drop equally many whatever
     /// their methods can score. Samples without a score are never dropped: a method that scores
     /// fewer drops all of those. Of equal scores a lot decides that depends on seed and sample id
-    /// alone, never the order of samples.
+    /// alone, never the order of samples. Weights need no lot: equal scores weigh the same, and
+    /// samples without a score keep their weight.
     pub(crate) fn read(directory: &Path, act: &Act, seed: u64) -> Result<Self, Failure> {
         let lots = Seed::root(seed).child("act").stream();
         let mut sample_ids: Vec<u64> = Vec::new();
@@ -100,18 +107,38 @@ impl Dropped {
         let method = card
             .as_ref()
             .map_or(String::new(), |(name, _)| name.clone());
-        let mut drops = vec![false; sample_ids.len()];
-        let rows = match (n_wanted, act.drop_below) {
-            (_, Some(bound)) => below(&scored, bound, card)?,
-            (Some(n), None) => lowest(scored, n),
-            (None, None) => Vec::new(),
-        };
-        for row in rows {
-            drops[row] = true;
+        let mut factors = vec![Some(1.0); sample_ids.len()];
+        let action;
+        if let Some(reweight) = act.reweight {
+            action = format!("reweight {} to {}", reweight.shape.as_str(), reweight.to);
+            let scores: Vec<f64> = scored.iter().map(|sample| sample.helpfulness).collect();
+            let weights = weights::weights(&scores, reweight).map_err(Failure::data)?;
+            for (sample, weight) in scored.iter().zip(weights) {
+                factors[sample.row] = Some(weight);
+            }
+        } else {
+            let rows = match (n_wanted, act.drop_below) {
+                (_, Some(bound)) => {
+                    action = format!("drop_below {bound}");
+                    below(&scored, bound, card)?
+                }
+                (Some(n), None) => {
+                    action = format!("drop_lowest {}", act.drop_lowest.unwrap_or(0.0));
+                    lowest(scored, n)
+                }
+                (None, None) => {
+                    action = String::new();
+                    Vec::new()
+                }
+            };
+            for row in rows {
+                factors[row] = None;
+            }
         }
         Ok(Self {
             sample_ids,
-            drops,
+            factors,
+            action,
             n_asked: 0,
             method,
             n_scored,
@@ -119,16 +146,16 @@ impl Dropped {
         })
     }
 
-    /// Whether to keep a sample.
-    pub(crate) fn keeps(&mut self, sample_id: u64) -> Result<bool, Failure> {
+    /// What multiplies the weight of a sample; `None` if it is to be dropped.
+    pub(crate) fn factor(&mut self, sample_id: u64) -> Result<Option<f64>, Failure> {
         self.n_asked += 1;
         match self.sample_ids.binary_search(&sample_id) {
-            Ok(row) => Ok(!self.drops[row]),
+            Ok(row) => Ok(self.factors[row]),
             Err(_) => Err(Failure::data(ScoreError::Missing { sample_id }).hint(OTHER_SAMPLES)),
         }
     }
 
-    /// Checks that every score was of a sample, and says what was removed.
+    /// Checks that every score was of a sample, and says what was done.
     pub(crate) fn finish(self, regime: Regime) -> Result<Removal, Failure> {
         let n_scores = self.sample_ids.len();
         let n_samples = self.n_asked;
@@ -139,14 +166,18 @@ impl Dropped {
             };
             return Err(Failure::data(error).hint(OTHER_SAMPLES));
         }
-        let n_removed = self.drops.iter().filter(|drops| **drops).count();
+        let kept = || self.factors.iter().flatten();
+        let is_other = |factor: &&f64| factor.total_cmp(&1.0).is_ne();
         Ok(Removal {
             method: self.method,
+            action: self.action,
             regime: regime.as_str().to_owned(),
             n_samples: n_samples as u64,
             n_scored: self.n_scored as u64,
             n_wanted: self.n_wanted.map(|n| n as u64),
-            n_removed: n_removed as u64,
+            n_removed: (n_samples - kept().count()) as u64,
+            n_reweighted: kept().filter(is_other).count() as u64,
+            factor_sum: kept().sum(),
         })
     }
 }
@@ -211,9 +242,9 @@ mod tests {
     }
 
     fn dropped(directory: &Path, act: &Act, seed: u64) -> Vec<u64> {
-        let dropped = Dropped::read(directory, act, seed).unwrap();
-        let both = dropped.sample_ids.iter().zip(&dropped.drops);
-        both.filter(|(_, drops)| **drops)
+        let dropped = Acted::read(directory, act, seed).unwrap();
+        let both = dropped.sample_ids.iter().zip(&dropped.factors);
+        both.filter(|(_, factor)| factor.is_none())
             .map(|(id, _)| *id)
             .collect()
     }
@@ -221,14 +252,14 @@ mod tests {
     fn act_lowest(share: f64) -> Act {
         Act {
             drop_lowest: Some(share),
-            drop_below: None,
+            ..Act::default()
         }
     }
 
     fn act_below(bound: f64) -> Act {
         Act {
-            drop_lowest: None,
             drop_below: Some(bound),
+            ..Act::default()
         }
     }
 
@@ -250,7 +281,7 @@ mod tests {
         assert_eq!(dropped(low.path(), &act_lowest(0.0), 1), [0_u64; 0]);
         assert_eq!(dropped(low.path(), &act_below(0.0), 1), [3]);
         assert_eq!(dropped(low.path(), &act_below(0.5), 1), [3, 5]);
-        let Err(error) = Dropped::read(high.path(), &act_below(0.0), 1) else {
+        let Err(error) = Acted::read(high.path(), &act_below(0.0), 1) else {
             panic!("a magnitude was taken for helpfulness");
         };
         assert!(error.to_string().contains("drop_lowest"), "{error}");
@@ -263,8 +294,10 @@ mod tests {
                 .map(|id| (id, (id < scored).then_some(id as f64)))
                 .collect();
             let directory = write(&scores, Suspect::Low);
-            let mut dropped = Dropped::read(directory.path(), &act_lowest(share), 1).unwrap();
-            let kept = (0..10).filter(|id| dropped.keeps(*id).unwrap()).count();
+            let mut dropped = Acted::read(directory.path(), &act_lowest(share), 1).unwrap();
+            let kept = (0..10)
+                .filter(|id| dropped.factor(*id).unwrap().is_some())
+                .count();
             let removal = dropped.finish(Regime::Drop).unwrap();
             assert_eq!(kept as u64 + removal.n_removed, 10);
             (removal.n_scored, removal.n_wanted, removal.n_removed)
@@ -279,9 +312,9 @@ mod tests {
     #[test]
     fn a_bound_wants_no_number() {
         let directory = write(&[(1, Some(-1.0)), (2, Some(0.0))], Suspect::Low);
-        let mut dropped = Dropped::read(directory.path(), &act_below(0.0), 1).unwrap();
-        assert!(!dropped.keeps(1).unwrap());
-        assert!(dropped.keeps(2).unwrap());
+        let mut dropped = Acted::read(directory.path(), &act_below(0.0), 1).unwrap();
+        assert_eq!(dropped.factor(1).unwrap(), None);
+        assert_eq!(dropped.factor(2).unwrap(), Some(1.0));
         let removal = dropped.finish(Regime::Mask).unwrap();
         assert_eq!((removal.n_wanted, removal.n_removed), (None, 1));
         assert_eq!(
@@ -312,20 +345,50 @@ mod tests {
     #[test]
     fn scores_of_other_samples_are_refused() {
         let directory = write(&[(1, Some(1.0)), (2, Some(2.0))], Suspect::Low);
-        let mut dropped = Dropped::read(directory.path(), &act_lowest(0.0), 1).unwrap();
-        assert!(dropped.keeps(1).unwrap());
-        let error = dropped.keeps(3).unwrap_err();
+        let mut dropped = Acted::read(directory.path(), &act_lowest(0.0), 1).unwrap();
+        assert_eq!(dropped.factor(1).unwrap(), Some(1.0));
+        let error = dropped.factor(3).unwrap_err();
         assert_eq!(error.exit, Exit::Data);
         assert!(error.to_string().contains("sample 3 has no row"));
-        let mut dropped = Dropped::read(directory.path(), &act_lowest(0.0), 1).unwrap();
-        assert!(dropped.keeps(1).unwrap());
+        let mut dropped = Acted::read(directory.path(), &act_lowest(0.0), 1).unwrap();
+        assert_eq!(dropped.factor(1).unwrap(), Some(1.0));
         assert!(dropped.finish(Regime::Drop).is_err());
+    }
+
+    #[test]
+    fn soft_weights_touch_the_scored_samples_alone() {
+        let act = Act {
+            reweight: Some(Reweight {
+                to: 0.5,
+                shape: Shape::Rank,
+            }),
+            ..Act::default()
+        };
+        let scores = [(1, Some(-1.0)), (2, None), (3, Some(0.0)), (4, Some(8.0))];
+        let both = [
+            (Suspect::Low, [2.0 / 3.0, 1.0, 1.0, 4.0 / 3.0]),
+            (Suspect::High, [4.0 / 3.0, 1.0, 1.0, 2.0 / 3.0]),
+        ];
+        for (suspect, wanted) in both {
+            let directory = write(&scores, suspect);
+            let mut acted = Acted::read(directory.path(), &act, 1).unwrap();
+            for (id, wanted) in (1..).zip(wanted) {
+                let found = acted.factor(id).unwrap().unwrap();
+                // A few operations on numbers of about 1.
+                assert!((found - wanted).abs() < 1e-15, "{found} {wanted}");
+            }
+            let removal = acted.finish(Regime::Drop).unwrap();
+            assert_eq!((removal.n_removed, removal.n_reweighted), (0, 2));
+            assert_eq!((removal.n_scored, removal.n_wanted), (3, None));
+            assert!((removal.factor_sum - 4.0).abs() < 1e-15);
+            assert_eq!(removal.action, "reweight rank to 0.5");
+        }
     }
 
     #[test]
     fn nan_is_refused() {
         let directory = write(&[(7, Some(f64::NAN))], Suspect::Low);
-        let Err(error) = Dropped::read(directory.path(), &act_lowest(0.0), 1) else {
+        let Err(error) = Acted::read(directory.path(), &act_lowest(0.0), 1) else {
             panic!("NaN was taken for a score");
         };
         assert!(error.to_string().contains("sample 7"));

@@ -1,5 +1,7 @@
 //! The stage on a small probe that is written by hand.
 
+mod results;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -430,7 +432,8 @@ fn wrong_configurations_say_what_is_known() {
 fn the_description_lists_every_field_and_every_method() {
     let description = Estimate::description();
     let mut fields = BTreeSet::new();
-    let value = serde_json::to_value(config("method: random\n")).unwrap();
+    let all = "method: random\ntiers: {}\ngroups: {}\ninfluences: {}\n";
+    let value = serde_json::to_value(config(all)).unwrap();
     for (name, value) in value.as_object().unwrap() {
         match value {
             Value::Object(inner) if name != "method" => {

@@ -1,0 +1,83 @@
+//! Product of projected gradients: what one small step on the sample does to the loss of the requests.
+//!
+//! score(z) = ⟨P∇ℓ(z; θ), P∇L(θ)⟩ with L the mean loss over requests and P the projection of the probe
+//!
+//! # Paper
+//! Pruthi et al., "Estimating Training Data Influence by Tracing Gradient Descent", NeurIPS 2020; arXiv:2002.08484, section 3.6: random projections.
+//!
+//! # Departures
+//! One state, the fitted model, and a learning rate of 1. The projection is that of the probe, layer by layer; where nothing is projected, the score is that of `gradient_dot`.
+//! Unlike `gradient_dot` it can say which samples matter to a single request.
+//!
+//! # Needs
+//! Projected gradients; a sample without a loss term is unscored.
+//!
+//! # Cost
+//! Time O(samples · width) in one pass; memory O(width) besides one block of rows.
+
+use super::NoParams;
+use crate::Seed;
+use crate::curvature::Fitted;
+use crate::directed::{self, Asked, Directed, Directions, OfRequest};
+use crate::estimator::{
+    Estimator, EstimatorError, Family, Method, Need, OnProgress, Parameter, ParameterErrorKind,
+    Scale, Scores,
+};
+use crate::problem::Problem;
+
+pub(super) struct ProjectedDot;
+
+impl Method for ProjectedDot {
+    const NAME: &'static str = "projected_dot";
+    const REVISION: u32 = 1;
+    const FAMILY: Family = Family::Gradient;
+    const DOC: &'static str =
+        "Product of the projected gradient of the sample with that of the requests.";
+    const ESTIMAND: &'static str = "Fall of the mean loss over requests per unit of learning rate, in a step of plain gradient descent on the sample, to first order, as the projection keeps it.";
+    const PAPER: &'static str = "Pruthi et al., \"Estimating Training Data Influence by Tracing Gradient Descent\", NeurIPS 2020; arXiv:2002.08484, section 3.6: random projections.";
+    const NEEDS: &'static [Need] = &[Need::Projected];
+    const SCALE: Scale = Scale::Helpfulness;
+    const DETERMINISTIC: bool = true;
+    const COPIES_SCORE_EQUALLY: bool = true;
+    const ANSWERS_REQUESTS: bool = true;
+    const PARAMETERS: &'static [Parameter] = &[];
+    type Params = NoParams;
+
+    fn new(NoParams {}: NoParams) -> Result<Self, ParameterErrorKind> {
+        Ok(Self)
+    }
+}
+
+impl Directed for ProjectedDot {
+    fn directions(
+        &self,
+        _fitted: Fitted<'_>,
+        targets: &[Vec<f64>],
+        _seed: Seed,
+    ) -> Result<Directions, EstimatorError> {
+        Ok(Directions {
+            directions: targets.to_vec(),
+            scale: 1.0,
+        })
+    }
+}
+
+impl Estimator for ProjectedDot {
+    fn estimate(
+        &self,
+        problem: &dyn Problem,
+        seed: Seed,
+        _on_progress: OnProgress<'_>,
+    ) -> Result<Scores, EstimatorError> {
+        directed::scores(self, Self::NAME, problem, seed)
+    }
+
+    fn influences(
+        &self,
+        problem: &dyn Problem,
+        asked: Asked<'_>,
+        seed: Seed,
+    ) -> Result<Option<Vec<OfRequest>>, EstimatorError> {
+        directed::influences(self, Self::NAME, problem, asked, seed).map(Some)
+    }
+}
