@@ -11,6 +11,7 @@ mod data;
 mod factors;
 mod gradient_rows;
 mod history;
+mod inside;
 mod recommender;
 mod recommenders;
 mod representations;
@@ -23,9 +24,12 @@ pub use card::{Card, CardError, CardErrorKind, load, save};
 pub use data::{DataError, Samples, TrainingData};
 pub use gradient_rows::{Basis, GradientLayer, GradientRows, Projection};
 pub use history::{History, Sequences};
+pub use inside::{
+    AskedRequest, AttentionMaps, HiddenRows, HiddenStates, ItemVectors, Predictions, Received,
+};
 pub use recommender::{
-    Capability, Entry, FeatureName, FitError, LoadError, LossGradients, Losses, Model, Parameter, ParameterError, Recommender, SampleGradient,
-    TargetGradient, UnknownModel, entry,
+    Capability, Entry, FeatureName, FitError, LoadError, LossGradients, Losses, Model, Parameter,
+    ParameterError, Recommender, SampleGradient, TargetGradient, UnknownModel, entry,
 };
 pub use recommenders::REGISTRY;
 pub use representations::Representations;

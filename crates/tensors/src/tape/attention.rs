@@ -392,13 +392,7 @@ impl Layout {
     }
 
     /// Gradients of the probabilities of one sequence, [heads, queries, keys].
-    fn map_gradient<F: Real>(
-        &self,
-        keys: &[F],
-        drawn: &[Keep<F>],
-        gradient: &[F],
-        out: &mut [F],
-    ) {
+    fn map_gradient<F: Real>(&self, keys: &[F], drawn: &[Keep<F>], gradient: &[F], out: &mut [F]) {
         let (columns, stride) = (self.heads * self.width, self.padded_keys);
         let mut scores = vec![F::ZERO; self.queries * stride];
         let all = 0..self.queries;
@@ -411,7 +405,9 @@ impl Layout {
             if !drawn.is_empty() {
                 self.drop(&mut scores, drawn, head, &all);
             }
-            let rows = scores.chunks_exact(stride).zip(map.chunks_exact_mut(self.keys));
+            let rows = scores
+                .chunks_exact(stride)
+                .zip(map.chunks_exact_mut(self.keys));
             for (at, (from, to)) in rows.enumerate() {
                 let seen = if self.causal { at + 1 } else { self.keys };
                 let (to, rest) = to.split_at_mut(seen);

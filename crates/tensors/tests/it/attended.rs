@@ -1,9 +1,7 @@
 //! The gradient with respect to attention probabilities, against what the way back made of it.
 
 use seed::Seed;
-use tensors::{
-    Attention, AttentionShape, Capture, Context, CrossAttention, Gradients, Mask, Tape,
-};
+use tensors::{Attention, AttentionShape, Capture, Context, CrossAttention, Gradients, Mask, Tape};
 
 use crate::check::{draws, parameters, values};
 
@@ -106,9 +104,14 @@ fn the_gradient_of_probabilities_makes_that_of_queries() {
         let rows = gradients.get(id).chunks_exact(3 * COLUMNS);
         assert_near(&found, rows.flat_map(|row| row[..COLUMNS].iter().copied()));
         if mask == Mask::Causal {
-            let later = (0..length).flat_map(|query| (query + 1..length).map(move |key| (query, key)));
+            let later =
+                (0..length).flat_map(|query| (query + 1..length).map(move |key| (query, key)));
             for (query, key) in later {
-                let rows = maps.gradient.chunks_exact(length).skip(query).step_by(length);
+                let rows = maps
+                    .gradient
+                    .chunks_exact(length)
+                    .skip(query)
+                    .step_by(length);
                 assert!(rows.into_iter().all(|row| row[key] == 0.0));
             }
         }
@@ -118,7 +121,10 @@ fn the_gradient_of_probabilities_makes_that_of_queries() {
 #[test]
 fn so_it_does_across_sequences() {
     let (batch, queries, n_keys) = (2, 4, 6);
-    let shapes = [("q", [batch * queries, COLUMNS]), ("kv", [batch * n_keys, 2 * COLUMNS])];
+    let shapes = [
+        ("q", [batch * queries, COLUMNS]),
+        ("kv", [batch * n_keys, 2 * COLUMNS]),
+    ];
     let parameters = parameters(9, &shapes);
     let (q, kv) = (parameters.id("q").unwrap(), parameters.id("kv").unwrap());
     let mut maps = Maps::default();
