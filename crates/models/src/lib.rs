@@ -37,7 +37,7 @@ pub use run::{Checkpoint, Epoch, Observer, Run};
 /// Where a run's chance comes from.
 pub use seed::Seed;
 /// What models are saved as and made of.
-pub use tensors::{Csr, CsrError, TensorError, Tensors, projected_layout};
+pub use tensors::{Csr, CsrError, TensorError, Tensors, hidden_layout, projected_layout};
 pub use tf_idf::{Features, Weights};
 pub use tokens::tokens;
 

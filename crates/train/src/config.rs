@@ -44,6 +44,12 @@ pub struct Config {
     /// Gradients of single samples in mode `probe`, and the requests they are measured against.
     #[serde(default)]
     pub gradients: Option<Gradients>,
+    /// Attention that the events of samples receive, in mode `probe`.
+    #[serde(default)]
+    pub attention: Option<Attention>,
+    /// Whether mode `probe` keeps the hidden states of samples and requests.
+    #[serde(default)]
+    pub hidden_states: bool,
     /// Representations in mode `probe`.
     #[serde(default)]
     pub features: Features,
@@ -195,6 +201,19 @@ fn fit_part() -> Part {
     Part::ValuationFit
 }
 
+/// Whose attention mode `probe` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attention {
+    /// Part whose predictions look at events.
+    #[serde(default = "training_part")]
+    pub part: Part,
+}
+
+fn training_part() -> Part {
+    Part::Training
+}
+
 /// TF-IDF features of histories and items.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -294,6 +313,10 @@ pub(crate) const GRADIENTS: &str = Capability::Gradients.as_str();
 const PROJECTED: &str = Capability::GradientRows.as_str();
 /// What a model that writes its gradients down can say beside them.
 const CURVATURE: &str = "curvature";
+/// The capability that it passes on where it is told to take attention.
+const ATTENTION: &str = Capability::Attention.as_str();
+/// The capability that it passes on where it is told to keep hidden states.
+const HIDDEN_STATES: &str = Capability::HiddenStates.as_str();
 /// The fact that says which requests gradients are measured against.
 const GRADIENTS_PART: &str = "gradients_part";
 /// The input with states along the training.
@@ -482,6 +505,12 @@ pub(crate) fn probed<'w>(config: &Config, model: &BTreeSet<&'w str>) -> BTreeSet
     if config.gradients.is_none() {
         words.remove(GRADIENTS);
     }
+    if config.attention.is_none() {
+        words.remove(ATTENTION);
+    }
+    if !config.hidden_states {
+        words.remove(HIDDEN_STATES);
+    }
     words
 }
 
@@ -498,6 +527,12 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
         offer.facts.clone_from(&model.facts);
     }
     offer.capabilities.insert("representations".to_owned());
+    if let Some(Attention { part: Part::Test }) = config.attention {
+        return Err(
+            wrong("`attention.part` cannot be `test`: the test part only judges")
+                .hint("write `attention: {}` for the predictions of the samples themselves"),
+        );
+    }
     let has_states = offers.contains_key(CHECKPOINTS);
     match config.gradients {
         Some(Gradients { part, projection }) => {
@@ -508,8 +543,10 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
                 .hint("write `gradients: { part: valuation.fit }`"));
             }
             if projection.is_some_and(|projection| projection.rank == 0) {
-                return Err(wrong("`gradients.projection.rank` is 0: nothing would be left")
-                    .hint("write a number from 1 up, such as 16"));
+                return Err(
+                    wrong("`gradients.projection.rank` is 0: nothing would be left")
+                        .hint("write a number from 1 up, such as 16"),
+                );
             }
             let has_any = [GRADIENTS, PROJECTED].map(|word| offer.capabilities.contains(word));
             if has_any.contains(&true) {
@@ -619,6 +656,7 @@ mod tests {
             ),
             ("model: markov\nfeatures: { items: -1 }\n", "from 0 up"),
             ("mode: probe\nmodel: markov\n", "as an input"),
+            ("mode: probe\nattention: { part: test }\n", "only judges"),
             (
                 "mode: probe\nact: { drop_lowest: 0.1 }\n",
                 "belongs to mode `fit`",

@@ -12,6 +12,7 @@ mod description;
 mod fit;
 mod gradients;
 mod inputs;
+mod inside;
 mod kept;
 mod probe;
 mod projected;
@@ -24,7 +25,7 @@ mod watch;
 
 use stage::{Description, Failure, Io, Offers, Stage};
 
-pub use config::{Act, Config, Features, Mode, Regime, Seen, Serve, Tune};
+pub use config::{Act, Attention, Config, Features, Mode, Regime, Seen, Serve, Tune};
 
 /// The stage.
 pub struct Train;

@@ -38,9 +38,7 @@ pub(crate) fn write(
     let mut fidelity = Vec::new();
     for state in states {
         let there = match (asked.model.gradients(), &state.weights) {
-            (Some(gradients), Some(weights)) => {
-                Some(gradients.at(weights).map_err(Failure::data)?)
-            }
+            (Some(gradients), Some(weights)) => Some(gradients.at(weights).map_err(Failure::data)?),
             _ => None,
         };
         let whole: Option<&dyn LossGradients> = there.as_deref().or(asked.model.gradients());
@@ -91,7 +89,7 @@ pub(crate) fn write(
 }
 
 /// Positions in the data of the rows of the table `samples`, in its order: the order of a probe.
-fn table_order(data: &TrainingData<'_>, io: &Io) -> Result<Vec<u32>, Failure> {
+pub(crate) fn table_order(data: &TrainingData<'_>, io: &Io) -> Result<Vec<u32>, Failure> {
     let mut by_id: Vec<(u64, u32)> = (0_u32..)
         .zip(0..data.n_samples())
         .map(|(at, sample)| (data.sample_id(sample), at))
@@ -282,7 +280,11 @@ fn compare(
         step,
         n_pairs: exact.len() as u64,
         width: index.width as u64,
-        n_parameters: index.layers.iter().map(|layer| layer.parameters as u64).sum(),
+        n_parameters: index
+            .layers
+            .iter()
+            .map(|layer| layer.parameters as u64)
+            .sum(),
         pearson: metrics::pearson(&projected, &exact).map_err(Failure::computation)?,
         spearman: metrics::spearman(&projected, &exact).map_err(Failure::computation)?,
     })
