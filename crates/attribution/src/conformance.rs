@@ -225,6 +225,14 @@ impl Problem for Without<'_> {
     fn projected(&self) -> Option<&dyn Projected> {
         self.3.as_deref()
     }
+    fn attention(&self) -> Option<&crate::Attention> {
+        let has = self.1 != Need::Attention;
+        has.then(|| self.0.attention()).flatten()
+    }
+    fn hidden_states(&self) -> Option<&crate::HiddenStates> {
+        let has = self.1 != Need::HiddenStates;
+        has.then(|| self.0.hidden_states()).flatten()
+    }
 }
 
 #[test]
@@ -238,6 +246,8 @@ fn a_method_asks_for_exactly_what_it_uses() {
             Need::Trajectory,
             Need::Projected,
             Need::Curvature,
+            Need::Attention,
+            Need::HiddenStates,
         ] {
             let without = Without::new(problem, need);
             let found = prepare(entry).estimate(&without, Seed::root(1), &|_| {});

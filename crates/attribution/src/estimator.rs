@@ -103,6 +103,8 @@ pub(crate) trait Method: Estimator + Sized + 'static {
 pub enum Family {
     /// A cheap yardstick.
     Baseline,
+    /// How much a network looks at the sample.
+    Attention,
     /// What a step of training on the sample does to the model.
     Gradient,
     /// The same, followed to where training would end: through the inverse of a curvature.
@@ -120,6 +122,7 @@ impl Family {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Baseline => "baseline",
+            Self::Attention => "attention",
             Self::Gradient => "gradient",
             Self::Curvature => "curvature",
             Self::Density => "density",
@@ -148,6 +151,10 @@ pub enum Need {
     Projected,
     /// [`Problem::projected`] with rows of the Gauss-Newton matrix.
     Curvature,
+    /// [`Problem::attention`].
+    Attention,
+    /// [`Problem::hidden_states`].
+    HiddenStates,
 }
 
 impl Need {
@@ -161,6 +168,8 @@ impl Need {
             Self::Trajectory => "trajectory",
             Self::Projected => "projected_gradients",
             Self::Curvature => "curvature",
+            Self::Attention => "attention",
+            Self::HiddenStates => "hidden_states",
         }
     }
 
@@ -174,6 +183,8 @@ impl Need {
             Self::Trajectory => problem.gradients().is_some_and(Gradients::is_trajectory),
             Self::Projected => problem.projected().is_some(),
             Self::Curvature => problem.projected().is_some_and(Projected::has_curvature),
+            Self::Attention => problem.attention().is_some(),
+            Self::HiddenStates => problem.hidden_states().is_some(),
         }
     }
 }

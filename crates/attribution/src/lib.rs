@@ -16,11 +16,14 @@ mod directed;
 mod estimator;
 mod gradients;
 mod histories;
+mod inside;
 mod methods;
 pub mod nearest;
 mod problem;
 mod projected;
 mod registry;
+mod softmax_head;
+mod space;
 #[cfg(test)]
 mod toy;
 
@@ -30,6 +33,7 @@ pub use estimator::{
     ParameterErrorKind, Scale, Scores, Suspect, Work,
 };
 pub use gradients::{Gradients, State};
+pub use inside::{Attention, HiddenStates, HiddenStatesError};
 pub use methods::METHODS;
 pub use problem::{
     Counts, InMemory, Losses, Problem, ProblemError, Representations, RepresentationsError,
@@ -42,3 +46,5 @@ pub use projected::{
 pub use registry::{Entry, Prepared, find};
 /// The seed tree that [`Prepared::estimate`] takes its chance from.
 pub use seed::Seed;
+/// Where a probe keeps hidden states.
+pub use tensors::hidden_layout;

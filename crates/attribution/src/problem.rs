@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tensors::{Csr, TensorError, Tensors};
 
 use crate::gradients::Gradients;
+use crate::inside::{Attention, HiddenStates};
 use crate::projected::Projected;
 
 /// A training set, a target, and what is known of a model. A capability that is missing is `None`.
@@ -32,6 +33,14 @@ pub trait Problem: Sync {
     }
     /// Gradients of losses, one row each.
     fn projected(&self) -> Option<&dyn Projected> {
+        None
+    }
+    /// How much predictions look at the event of each sample.
+    fn attention(&self) -> Option<&Attention> {
+        None
+    }
+    /// What histories become before items are scored.
+    fn hidden_states(&self) -> Option<&HiddenStates> {
         None
     }
 }
@@ -196,6 +205,8 @@ pub struct InMemory {
     counts: Option<Counts>,
     gradients: Option<Gradients>,
     projected: Option<Shared>,
+    attention: Option<Attention>,
+    hidden_states: Option<HiddenStates>,
 }
 
 /// Projected gradients that are equal to themselves alone: to compare more, all would have to be read.
@@ -259,6 +270,9 @@ pub enum ProblemError {
     /// Gradients that do not fit together.
     #[error("gradients do not fit together: {0}")]
     Gradients(&'static str),
+    /// Attention that makes no sense.
+    #[error("wrong attention: {0}")]
+    Attention(&'static str),
 }
 
 impl InMemory {
@@ -412,6 +426,36 @@ impl InMemory {
         self.projected = Some(Shared(projected));
         Ok(self)
     }
+
+    /// Adds the attention that events receive.
+    ///
+    /// # Errors
+    /// If lists are longer or shorter than the samples, or numbers make no sense.
+    pub fn with_attention(mut self, attention: Attention) -> Result<Self, ProblemError> {
+        attention.check(self.samples.len())?;
+        self.attention = Some(attention);
+        Ok(self)
+    }
+
+    /// Adds hidden states.
+    ///
+    /// # Errors
+    /// If there is one of a sample that the problem does not have.
+    pub fn with_hidden_states(mut self, states: HiddenStates) -> Result<Self, ProblemError> {
+        let wanted = self.samples.len();
+        // Positions ascend.
+        let found = states.samples().numbers.last();
+        let found = found.map_or(0, |&last| last as usize + 1);
+        if found > wanted {
+            return Err(ProblemError::Length {
+                list: "hidden states",
+                found,
+                wanted,
+            });
+        }
+        self.hidden_states = Some(states);
+        Ok(self)
+    }
 }
 
 fn check_samples(samples: &Samples) -> Result<(), ProblemError> {
@@ -473,6 +517,14 @@ impl Problem for InMemory {
 
     fn projected(&self) -> Option<&dyn Projected> {
         self.projected.as_ref().map(|shared| &*shared.0)
+    }
+
+    fn attention(&self) -> Option<&Attention> {
+        self.attention.as_ref()
+    }
+
+    fn hidden_states(&self) -> Option<&HiddenStates> {
+        self.hidden_states.as_ref()
     }
 }
 

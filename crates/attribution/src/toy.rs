@@ -7,6 +7,7 @@ use tensors::Csr;
 
 use crate::Seed;
 use crate::gradients::{Gradients, State};
+use crate::inside::{Attention, HiddenStates};
 use crate::problem::{
     Counts, InMemory, Losses, Problem, Representations, Request, Samples, Target, Transition,
 };
@@ -113,14 +114,84 @@ pub(crate) fn problem(seed: u64) -> InMemory {
     let gradients = Gradients::new(gradients.collect()).unwrap();
     let projected = projected(&samples, &target, &mut draw);
     let representations = Representations::new(unit_rows(&histories), unit_rows(&items)).unwrap();
-    assemble(
+    let inside = Inside {
+        attention: attention(&samples, &mut draw),
+        states: states(&samples, &target, &mut draw),
+    };
+    let problem = assemble(
         samples,
         target,
         representations,
         losses,
         gradients,
         projected,
-    )
+    );
+    inside.into(problem)
+}
+
+/// What is known of a network.
+struct Inside {
+    attention: Attention,
+    states: HiddenStates,
+}
+
+impl Inside {
+    fn of(problem: &InMemory) -> Self {
+        Self {
+            attention: problem.attention().unwrap().clone(),
+            states: problem.hidden_states().unwrap().clone(),
+        }
+    }
+
+    fn into(self, problem: InMemory) -> InMemory {
+        problem
+            .with_attention(self.attention)
+            .and_then(|problem| problem.with_hidden_states(self.states))
+            .unwrap()
+    }
+}
+
+/// Attention of some predictions; one event in seven is no input.
+fn attention(samples: &Samples, draw: &mut seed::Sequence) -> Attention {
+    let n_predictions: Vec<u64> = (0..samples.len() as u64)
+        .map(|at| if at % 7 == 0 { 0 } else { 1 + draw.below(5) })
+        .collect();
+    let mut list = || -> Vec<f64> {
+        n_predictions
+            .iter()
+            .map(|&n| n as f64 * (0.1 + draw.uniform()))
+            .collect()
+    };
+    Attention {
+        even: list(),
+        raw: list(),
+        rollout: list(),
+        gradient: list(),
+        n_predictions,
+    }
+}
+
+/// States of four numbers of samples and requests with a history, and vectors of the vocabulary.
+fn states(samples: &Samples, target: &Target, draw: &mut seed::Sequence) -> HiddenStates {
+    const COLUMNS: usize = 4;
+    let mut fill = |n: usize| -> Vec<f32> {
+        (0..n * COLUMNS)
+            .map(|_| 2.0 * draw.uniform() as f32 - 1.0)
+            .collect()
+    };
+    let with_history = (0..).zip(&samples.history_row);
+    let of_samples = with_history.filter(|(_, row)| **row > 0).map(|(at, _)| at);
+    let requests = target.requests.iter();
+    let of_requests = requests.filter(|request| request.history_row > 0);
+    let mut rows = |numbers: Vec<u32>| Rows {
+        values: fill(numbers.len()),
+        numbers,
+    };
+    let of_samples = rows(of_samples.collect());
+    let of_requests = rows(of_requests.map(|request| request.request).collect());
+    let n_items = N_ITEMS as usize - 2;
+    let (items, bias) = (fill(n_items), fill(n_items)[..n_items].to_vec());
+    HiddenStates::new(COLUMNS, of_samples, of_requests, items, Some(bias)).unwrap()
 }
 
 /// A problem with counts that fit its samples.
@@ -309,25 +380,44 @@ pub(crate) fn rearrange(problem: &InMemory, places: &[usize]) -> InMemory {
         weight: pick(&samples.weight, places),
     };
     let projected = problem.projected().unwrap();
-    let states = problem.gradients().unwrap().states().iter();
-    let states = states.map(|state| State {
+    let gradients = problem.gradients().unwrap().states().iter();
+    let gradients = gradients.map(|state| State {
         norm: pick(&state.norm, places),
         norm_without_tables: pick(&state.norm_without_tables, places),
         target_product: pick(&state.target_product, places),
         error_norm: pick(&state.error_norm, places),
         ..*state
     });
-    assemble(
+    let attention = problem.attention().unwrap();
+    let states = problem.hidden_states().unwrap();
+    let inside = Inside {
+        attention: Attention {
+            n_predictions: pick(&attention.n_predictions, places),
+            even: pick(&attention.even, places),
+            raw: pick(&attention.raw, places),
+            rollout: pick(&attention.rollout, places),
+            gradient: pick(&attention.gradient, places),
+        },
+        states: HiddenStates::new(
+            states.n_columns(),
+            pick_rows(states.samples(), states.n_columns(), places),
+            states.requests().clone(),
+            states.items().to_vec(),
+            states.bias().map(<[f32]>::to_vec),
+        )
+        .unwrap(),
+    };
+    inside.into(assemble(
         samples,
         problem.target().clone(),
         problem.representations().unwrap().clone(),
         pick(problem.losses().unwrap(), places),
-        Gradients::new(states.collect()).unwrap(),
+        Gradients::new(gradients.collect()).unwrap(),
         change_projected(projected, places.len(), |rows| ProjectedRows {
             samples: pick_rows(&rows.samples, projected.width(), places),
             ..rows
         }),
-    )
+    ))
 }
 
 /// The samples whose place is chosen.
@@ -350,14 +440,14 @@ pub(crate) fn reverse_requests(problem: &InMemory) -> InMemory {
         rows.requests.values = values.copied().collect();
         rows
     });
-    assemble(
+    Inside::of(problem).into(assemble(
         problem.samples().clone(),
         target,
         problem.representations().unwrap().clone(),
         problem.losses().unwrap().clone(),
         problem.gradients().unwrap().clone(),
         turned,
-    )
+    ))
 }
 
 /// A problem none of whose requests has a history.
@@ -367,7 +457,17 @@ pub(crate) fn without_request_features() -> InMemory {
     for request in &mut target.requests {
         (request.history_row, request.last_item) = (0, None);
     }
-    assemble(
+    let mut inside = Inside::of(&problem);
+    let states = &inside.states;
+    inside.states = HiddenStates::new(
+        states.n_columns(),
+        states.samples().clone(),
+        Rows::default(),
+        states.items().to_vec(),
+        None,
+    )
+    .unwrap();
+    inside.into(assemble(
         problem.samples().clone(),
         target,
         problem.representations().unwrap().clone(),
@@ -378,7 +478,7 @@ pub(crate) fn without_request_features() -> InMemory {
             problem.samples().len(),
             |rows| rows,
         ),
-    )
+    ))
 }
 
 fn unit_rows(rows: &[BTreeMap<u32, f32>]) -> Csr {

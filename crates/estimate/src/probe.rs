@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use attribution::{
-    Counts, Entry, Gradients, InMemory, Losses, Need, Problem, ProblemError, Projected,
-    Representations, Request, Samples, State, Stored, Target, Transition,
+    Attention, Counts, Entry, Gradients, HiddenStates, InMemory, Losses, Need, Prepared, Problem,
+    ProblemError, Projected, Representations, Request, Samples, State, Stored, Target, Transition,
+    hidden_layout,
 };
 use stage::{Exit, Failure};
 use tables::{
-    ITEM_COUNTS, ItemCount, PROBE_GRADIENTS, Part, ProbeGradient, ProbeRequest, ProbeSample, Row,
-    TRANSITIONS, Table,
+    ITEM_COUNTS, ItemCount, PROBE_ATTENTION, PROBE_GRADIENTS, Part, ProbeAttention, ProbeGradient,
+    ProbeRequest, ProbeSample, Row, TRANSITIONS, Table,
 };
 
 use crate::config::other_part;
@@ -19,7 +20,8 @@ use crate::config::other_part;
 const REPRESENTATIONS: &str = "representations.safetensors";
 
 /// Reads what a method may look at: only the capabilities it needs.
-pub(crate) fn read(directory: &Path, entry: &Entry, part: Part) -> Result<InMemory, Failure> {
+pub(crate) fn read(directory: &Path, method: &Prepared, part: Part) -> Result<InMemory, Failure> {
+    let entry = method.entry();
     let inconsistent = |error: ProblemError| {
         Failure::data(error)
             .cause(format!("probe `{}`", directory.display()))
@@ -28,7 +30,7 @@ pub(crate) fn read(directory: &Path, entry: &Entry, part: Part) -> Result<InMemo
     let (samples, losses) = samples(directory)?;
     let target = target(directory, part)?;
     let mut problem = InMemory::new(samples, target).map_err(inconsistent)?;
-    let needs = |need| entry.needs.contains(&need);
+    let needs = |need| method.needs().any(|other| other == need);
     if let Some(losses) = losses.filter(|_| needs(Need::Losses)) {
         problem = problem.with_losses(losses).map_err(inconsistent)?;
     }
@@ -46,6 +48,17 @@ pub(crate) fn read(directory: &Path, entry: &Entry, part: Part) -> Result<InMemo
     if needs(Need::Projected) && Stored::is_in(directory) {
         let projected = projected(directory, &problem, entry, part)?;
         problem = problem.with_projected(projected).map_err(inconsistent)?;
+    }
+    if needs(Need::Attention)
+        && let Some(attention) = attention(directory, problem.samples())?
+    {
+        problem = problem.with_attention(attention).map_err(inconsistent)?;
+    }
+    let path = directory.join(hidden_layout::FILE);
+    if needs(Need::HiddenStates) && path.is_file() {
+        let states = HiddenStates::load(&path)
+            .map_err(|error| Failure::data(error).cause(format!("in `{}`", path.display())))?;
+        problem = problem.with_hidden_states(states).map_err(inconsistent)?;
     }
     let path = directory.join(REPRESENTATIONS);
     if needs(Need::Representations) && path.is_file() {
@@ -171,6 +184,31 @@ fn gradients(
     }
     check_complete(&states, n_rows, n)?;
     Ok(Some(states))
+}
+
+/// Attention that each sample's event receives; `None` where the probe took none.
+fn attention(directory: &Path, samples: &Samples) -> Result<Option<Attention>, Failure> {
+    let Some(rows) = read_optional::<ProbeAttention>(directory, &PROBE_ATTENTION)? else {
+        return Ok(None);
+    };
+    // Rows come by sample.
+    let of = |id: &u64| rows.binary_search_by_key(id, |row| row.sample_id).ok();
+    let mut attention = Attention::default();
+    for id in &samples.id {
+        let Some(at) = of(id) else {
+            let message = format!("sample {id} is not in `{}`", PROBE_ATTENTION.file_name());
+            return Err(
+                Failure::new(Exit::Data, message).hint("run the node that made the probe again")
+            );
+        };
+        let row = &rows[at];
+        attention.n_predictions.push(row.n_predictions);
+        attention.even.push(row.even);
+        attention.raw.push(row.raw);
+        attention.rollout.push(row.rollout);
+        attention.gradient.push(row.gradient);
+    }
+    Ok(Some(attention))
 }
 
 /// Projected gradients; where a method measures, those of requests have to be of the target.

@@ -15,7 +15,7 @@ use crate::{groups, influences, probe, tiers};
 pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     let method = prepare(&config.method)?;
     let directory = io.input("probe")?;
-    let problem = probe::read(directory, method.entry(), config.target.part)?;
+    let problem = probe::read(directory, &method, config.target.part)?;
     let bar: Mutex<Option<Progress>> = Mutex::new(None);
     let on_progress = |Work { done, total }| {
         // A poisoned bar belongs to a panic that is on its way already.

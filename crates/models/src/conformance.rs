@@ -252,9 +252,11 @@ fn capabilities_are_what_the_model_gives() {
     for entry in REGISTRY {
         let model = fit(entry, &samples, &sequences);
         let given = [
+            (Capability::Attention, model.attention().is_some()),
             (Capability::Counts, model.item_counts().is_some()),
             (Capability::GradientRows, model.gradient_rows().is_some()),
             (Capability::Gradients, model.gradients().is_some()),
+            (Capability::HiddenStates, model.hidden_states().is_some()),
             (Capability::Losses, model.losses().is_some()),
             (Capability::Transitions, model.transitions().is_some()),
         ];

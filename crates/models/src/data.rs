@@ -338,6 +338,16 @@ impl<'a> TrainingData<'a> {
         self.samples.events[sample]
     }
 
+    /// Events of all sequences, those after training among them.
+    pub fn n_events(&self) -> usize {
+        self.sequences.n_events()
+    }
+
+    /// How many events come before those of a sequence.
+    pub fn first_event(&self, sequence: u32) -> usize {
+        self.sequences.first_event(sequence)
+    }
+
     /// The first `end` events of a sequence; none if it is shorter.
     pub fn events(&self, sequence: u32, end: u32) -> History<'a> {
         self.sequences.history(sequence, end).unwrap_or_default()

@@ -177,6 +177,22 @@ impl Sequences {
         self.ends.len()
     }
 
+    /// Events of all sequences.
+    pub fn n_events(&self) -> usize {
+        self.events.items.len()
+    }
+
+    /// How many events come before those of a sequence.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "ends are lengths of a vector"
+    )]
+    pub(crate) fn first_event(&self, sequence: u32) -> usize {
+        let before = (sequence as usize).checked_sub(1);
+        let end = before.and_then(|before| self.ends.get(before).or(self.ends.last()));
+        end.map_or(0, |&end| end as usize)
+    }
+
     fn len(&self, sequence: u32) -> Option<usize> {
         self.events_of(sequence).map(History::len)
     }

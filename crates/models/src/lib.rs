@@ -11,6 +11,7 @@ mod data;
 mod factors;
 mod gradient_rows;
 mod history;
+mod inside;
 mod recommender;
 mod recommenders;
 mod representations;
@@ -23,6 +24,9 @@ pub use card::{Card, CardError, CardErrorKind, load, save};
 pub use data::{DataError, Samples, TrainingData};
 pub use gradient_rows::{Basis, GradientLayer, GradientRows, Measure, Projection};
 pub use history::{History, Sequences};
+pub use inside::{
+    AskedRequest, AttentionMaps, HiddenRows, HiddenStates, ItemVectors, Predictions, Received,
+};
 pub use recommender::{
     Capability, Entry, FeatureName, FitError, LoadError, LossGradients, Losses, Model, Parameter,
     ParameterError, Recommender, SampleGradient, TargetGradient, UnknownModel, entry,
@@ -33,7 +37,7 @@ pub use run::{Checkpoint, Epoch, Observer, Run};
 /// Where a run's chance comes from.
 pub use seed::Seed;
 /// What models are saved as and made of.
-pub use tensors::{Csr, CsrError, TensorError, Tensors, projected_layout};
+pub use tensors::{Csr, CsrError, TensorError, Tensors, hidden_layout, projected_layout};
 pub use tf_idf::{Features, Weights};
 pub use tokens::tokens;
 

@@ -11,6 +11,7 @@ use tensors::{Csr, CsrError, TensorError, Tensors};
 use crate::data::TrainingData;
 use crate::gradient_rows::{GradientRows, Measure, Projection};
 use crate::history::History;
+use crate::inside::{AttentionMaps, HiddenStates};
 use crate::recommenders::REGISTRY;
 use crate::run::Run;
 
@@ -48,6 +49,16 @@ pub trait Model: Send + Sync {
     /// Gradients of single losses as rows of numbers, if the model is small enough to write them
     /// down.
     fn gradient_rows(&self) -> Option<&dyn GradientRows> {
+        None
+    }
+
+    /// How much predictions look at events, if the model has attention.
+    fn attention(&self) -> Option<&dyn AttentionMaps> {
+        None
+    }
+
+    /// What histories become before items are scored, if the model scores them by products with it.
+    fn hidden_states(&self) -> Option<&dyn HiddenStates> {
         None
     }
 
@@ -188,12 +199,16 @@ pub struct SampleGradient {
 /// Something that a fitted model can give beyond scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Capability {
+    /// [`Model::attention`].
+    Attention,
     /// [`Model::item_counts`].
     Counts,
     /// [`Model::gradient_rows`].
     GradientRows,
     /// [`Model::gradients`].
     Gradients,
+    /// [`Model::hidden_states`].
+    HiddenStates,
     /// [`Model::losses`].
     Losses,
     /// [`Model::transitions`].
@@ -204,9 +219,11 @@ impl Capability {
     /// The word by which estimators ask for it.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Attention => "attention",
             Self::Counts => "counts",
             Self::GradientRows => "projected_gradients",
             Self::Gradients => "gradients",
+            Self::HiddenStates => "hidden_states",
             Self::Losses => "losses",
             Self::Transitions => "transitions",
         }

@@ -569,6 +569,27 @@ table! {
 }
 
 table! {
+    /// How much predictions of one part look at the event of each sample. Sorted by `sample_id`. All
+    /// numbers are sums over the predictions that can see the event; 0 where there are none.
+    pub PROBE_ATTENTION = "probe_attention" of ProbeAttention {
+        /// The sample.
+        sample_id: u64,
+        /// Part whose predictions look: `training` for those of the samples themselves.
+        part: Part,
+        /// Predictions that can see the event.
+        n_predictions: u64,
+        /// What it would get if each looked evenly at all it can see.
+        even: f64,
+        /// Attention of the position that predicts, the mean over layers and heads.
+        raw: f64,
+        /// Attention rollout: the same through the product over layers of A/2 + I/2.
+        rollout: f64,
+        /// |A x dL/dA| summed over layers, heads and positions, in nats.
+        gradient: f64,
+    }
+}
+
+table! {
     /// How well products of projected gradients stand for those of whole ones, on pairs of a training
     /// sample and a request. Sorted by `step`.
     pub PROJECTION_FIDELITY = "projection_fidelity" of ProjectionFidelity {

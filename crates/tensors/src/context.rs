@@ -126,4 +126,14 @@ pub trait Capture<F> {
 
     /// Attention probabilities before dropout, [batch, heads, queries, keys].
     fn attention(&mut self, name: &str, probabilities: &[F], shape: AttentionShape) {}
+
+    /// Whether [`Capture::attention_gradient`] is wanted: it costs one more product of matrices.
+    fn wants_attention_gradient(&self) -> bool {
+        false
+    }
+
+    /// The gradient with respect to attention probabilities before dropout, of the shape that
+    /// [`Capture::attention`] was given: the last attention of a network comes first. 0 where a
+    /// causal attention sees nothing.
+    fn attention_gradient(&mut self, name: &str, gradient: &[F], shape: AttentionShape) {}
 }

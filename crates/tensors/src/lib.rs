@@ -42,6 +42,7 @@
 mod context;
 mod csr;
 pub mod dense;
+pub mod hidden_layout;
 mod kernels;
 mod named;
 mod optimiser;

@@ -45,6 +45,12 @@ pub struct Config {
     /// Gradients of single samples in mode `probe`, and the requests they are measured against.
     #[serde(default)]
     pub gradients: Option<Gradients>,
+    /// Attention that the events of samples receive, in mode `probe`.
+    #[serde(default)]
+    pub attention: Option<Attention>,
+    /// Whether mode `probe` keeps the hidden states of samples and requests.
+    #[serde(default)]
+    pub hidden_states: bool,
     /// Representations in mode `probe`.
     #[serde(default)]
     pub features: Features,
@@ -194,6 +200,19 @@ fn fit_part() -> Part {
     Part::ValuationFit
 }
 
+/// Whose attention mode `probe` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attention {
+    /// Part whose predictions look at events.
+    #[serde(default = "training_part")]
+    pub part: Part,
+}
+
+fn training_part() -> Part {
+    Part::Training
+}
+
 /// TF-IDF features of histories and items.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -293,6 +312,10 @@ pub(crate) const GRADIENTS: &str = Capability::Gradients.as_str();
 const PROJECTED: &str = Capability::GradientRows.as_str();
 /// What a model that writes its gradients down can say beside them.
 const CURVATURE: &str = "curvature";
+/// The capability that it passes on where it is told to take attention.
+const ATTENTION: &str = Capability::Attention.as_str();
+/// The capability that it passes on where it is told to keep hidden states.
+const HIDDEN_STATES: &str = Capability::HiddenStates.as_str();
 /// The fact that says which requests gradients are measured against.
 const GRADIENTS_PART: &str = "gradients_part";
 /// The input with states along the training.
@@ -455,6 +478,12 @@ pub(crate) fn probed<'w>(config: &Config, model: &BTreeSet<&'w str>) -> BTreeSet
     if config.gradients.is_none() {
         words.remove(GRADIENTS);
     }
+    if config.attention.is_none() {
+        words.remove(ATTENTION);
+    }
+    if !config.hidden_states {
+        words.remove(HIDDEN_STATES);
+    }
     words
 }
 
@@ -471,6 +500,12 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
         offer.facts.clone_from(&model.facts);
     }
     offer.capabilities.insert("representations".to_owned());
+    if let Some(Attention { part: Part::Test }) = config.attention {
+        return Err(
+            wrong("`attention.part` cannot be `test`: the test part only judges")
+                .hint("write `attention: {}` for the predictions of the samples themselves"),
+        );
+    }
     let has_states = offers.contains_key(CHECKPOINTS);
     match config.gradients {
         Some(Gradients {
@@ -623,6 +658,7 @@ mod tests {
             ),
             ("model: markov\nfeatures: { items: -1 }\n", "from 0 up"),
             ("mode: probe\nmodel: markov\n", "as an input"),
+            ("mode: probe\nattention: { part: test }\n", "only judges"),
             (
                 "mode: probe\nact: { drop_lowest: 0.1 }\n",
                 "belongs to mode `fit`",

@@ -187,6 +187,18 @@ fn other_modes() -> Vec<Field> {
             "whether tables of items, positions and attributes are part of the gradient",
         ),
         field(
+            "attention.part",
+            String,
+            Some("null"),
+            "mode `probe`: how much the predictions of this part look at the event of each sample; `training`, those of the samples themselves, if `attention: {}`; left out: nothing",
+        ),
+        field(
+            "hidden_states",
+            Boolean,
+            Some("false"),
+            "mode `probe`: keep the hidden states of samples and requests, with the vectors of items",
+        ),
+        field(
             "features.max_history",
             Integer,
             Some("50"),
@@ -305,7 +317,7 @@ mod tests {
     #[test]
     fn the_fields_described_are_the_fields_read() {
         let config: Config = stage::yaml::parse(
-            "act: { drop_lowest: 0.1, reweight: { to: 0.2 } }\ntune: { grid: {} }\ngradients: { projection: {} }\nseed: 1\n",
+            "act: { drop_lowest: 0.1, reweight: { to: 0.2 } }\ntune: { grid: {} }\ngradients: { projection: {} }\nattention: {}\nseed: 1\n",
             "t",
         )
         .unwrap();

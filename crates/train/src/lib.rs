@@ -12,6 +12,7 @@ mod description;
 mod fit;
 mod gradients;
 mod inputs;
+mod inside;
 mod kept;
 mod probe;
 mod projected;
@@ -25,7 +26,7 @@ mod watch;
 use stage::{Description, Failure, Io, Offers, Stage};
 
 pub use act::{Act, Regime, Reweight, Shape};
-pub use config::{Config, Features, Mode, Seen, Serve, Tune};
+pub use config::{Attention, Config, Features, Mode, Seen, Serve, Tune};
 
 /// The stage.
 pub struct Train;

@@ -3,7 +3,7 @@
 //! The directory holds `probe.json`, `probe_samples.parquet`, `probe_requests.parquet`,
 //! `representations.safetensors` and, where the model has them, `item_counts.parquet`,
 //! `transitions.parquet` and, where asked for, `probe_gradients.parquet`, the folder `projected` with
-//! `projected.json`, and `projection_fidelity.parquet`. Representations are sparse matrices of rows of length 1: `histories`,
+//! `projected.json`, `probe_attention.parquet` and `hidden.safetensors`, and `projection_fidelity.parquet`. Representations are sparse matrices of rows of length 1: `histories`,
 //! whose row 0 is the empty history, and `items`, a row per catalogue item.
 
 use std::fs::OpenOptions;
@@ -16,9 +16,10 @@ use serde::Serialize;
 use stage::{Exit, Failure, Io};
 use tables::{ItemCount, ProbeRequest, ProbeSample, Request, RowWriter, Sample, Transition};
 
-use crate::config::{self, Config, Features, Gradients};
+use crate::config::{self, Attention, Config, Features, Gradients};
 use crate::gradients;
 use crate::inputs::{self, Catalogue};
+use crate::inside;
 
 /// Histories whose features are computed before they are stored.
 const BLOCK: usize = 4096;
@@ -110,6 +111,12 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
             seed: Seed::root(config.seed),
         };
         gradients::write(&asked, io, &out)?;
+    }
+    if let (Some(Attention { part }), Some(maps)) = (config.attention, model.attention()) {
+        inside::write_attention(maps, &data, &requests, part, io, &out)?;
+    }
+    if let (true, Some(states)) = (config.hidden_states, model.hidden_states()) {
+        inside::write_hidden(states, &data, &sequences, &requests, io, &out)?;
     }
     write_card(
         &ProbeCard {

@@ -89,7 +89,7 @@ pub(crate) fn write(
 }
 
 /// Positions in the data of the rows of the table `samples`, in its order: the order of a probe.
-fn table_order(data: &TrainingData<'_>, io: &Io) -> Result<Vec<u32>, Failure> {
+pub(crate) fn table_order(data: &TrainingData<'_>, io: &Io) -> Result<Vec<u32>, Failure> {
     let mut by_id: Vec<(u64, u32)> = (0_u32..)
         .zip(0..data.n_samples())
         .map(|(at, sample)| (data.sample_id(sample), at))

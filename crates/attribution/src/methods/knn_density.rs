@@ -25,7 +25,7 @@
 //! Samples whose history has no features are unscored and nobody's neighbours; weights are not used.
 //!
 //! # Needs
-//! Representations of histories and items.
+//! Representations of histories and items; with `space: hidden`, hidden states.
 //!
 //! # Cost
 //! Time O(Σ over distinct histories of the products of the inverted index, or of direct products with
@@ -44,6 +44,7 @@ use crate::estimator::{
 use crate::histories::{Histories, cosine, transpose_rows};
 use crate::nearest::Grouping;
 use crate::problem::Problem;
+use crate::space::{Space, in_hidden_space};
 
 /// Distinct histories between two reports of progress.
 const BLOCK_HISTORIES: usize = 64;
@@ -51,6 +52,7 @@ const BLOCK_HISTORIES: usize = 64;
 pub(super) struct KnnDensity {
     neighbours: usize,
     items: usize,
+    space: Space,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -58,11 +60,16 @@ pub(super) struct KnnDensity {
 pub(super) struct Params {
     k: usize,
     items: usize,
+    space: Space,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        Self { k: 10, items: 10 }
+        Self {
+            k: 10,
+            items: 10,
+            space: Space::Features,
+        }
     }
 }
 
@@ -89,6 +96,7 @@ impl Method for KnnDensity {
             default: "10",
             doc: "Target items that a target is like, itself included; >= 1. Time grows with it.",
         },
+        Space::PARAMETER,
     ];
     type Params = Params;
 
@@ -105,6 +113,7 @@ impl Method for KnnDensity {
         Ok(Self {
             neighbours: params.k,
             items: params.items,
+            space: params.space,
         })
     }
 }
@@ -113,9 +122,17 @@ impl Estimator for KnnDensity {
     fn estimate(
         &self,
         problem: &dyn Problem,
-        _seed: Seed,
+        seed: Seed,
         on_progress: OnProgress<'_>,
     ) -> Result<Scores, EstimatorError> {
+        if self.space == Space::Hidden {
+            let moved = in_hidden_space(problem, Self::NAME)?;
+            let there = Self {
+                space: Space::Features,
+                ..*self
+            };
+            return there.estimate(&moved, seed, on_progress);
+        }
         let representations = problem.representations().ok_or(EstimatorError::Missing {
             method: Self::NAME,
             need: Need::Representations,
@@ -160,6 +177,10 @@ impl Estimator for KnnDensity {
             scores.n_updates[sample] = n_found;
         }
         Ok(scores)
+    }
+
+    fn chosen_needs(&self) -> &'static [Need] {
+        self.space.needs()
     }
 }
 
@@ -414,6 +435,7 @@ mod tests {
                 let method = KnnDensity {
                     neighbours: k,
                     items,
+                    space: Space::Features,
                 };
                 let found = method.estimate(&problem, Seed::root(0), &|_| {}).unwrap();
                 let wanted = by_definition(&problem, k, items);

@@ -21,7 +21,7 @@
 //! Sample weights are not used: a sample is a player or not.
 //!
 //! # Needs
-//! Representations of histories.
+//! Representations of histories; with `space: hidden`, hidden states.
 //!
 //! # Cost
 //! Time O(requests · (products of the inverted index + histories · log matches + samples at a
@@ -39,6 +39,7 @@ use crate::estimator::{
 use crate::histories::{Histories, has_features};
 use crate::nearest::{Grouping, Scratch, Values, add_shapley};
 use crate::problem::{Problem, Request};
+use crate::space::{Space, in_hidden_space};
 
 /// Requests whose values are summed one after the other; fixed, so that sums do not depend on threads.
 const BLOCK_REQUESTS: usize = 32;
@@ -48,17 +49,22 @@ const WAVE_BLOCKS: usize = 16;
 
 pub(super) struct KnnShapley {
     neighbours: usize,
+    space: Space,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Params {
     k: usize,
+    space: Space,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        Self { k: 10 }
+        Self {
+            k: 10,
+            space: Space::Features,
+        }
     }
 }
 
@@ -73,11 +79,14 @@ impl Method for KnnShapley {
     const SCALE: Scale = Scale::Helpfulness;
     const DETERMINISTIC: bool = true;
     const COPIES_SCORE_EQUALLY: bool = false;
-    const PARAMETERS: &'static [Parameter] = &[Parameter {
-        name: "k",
-        default: "10",
-        doc: "Neighbours K that a prediction looks at; >= 1.",
-    }];
+    const PARAMETERS: &'static [Parameter] = &[
+        Parameter {
+            name: "k",
+            default: "10",
+            doc: "Neighbours K that a prediction looks at; >= 1.",
+        },
+        Space::PARAMETER,
+    ];
     type Params = Params;
 
     fn new(params: Params) -> Result<Self, ParameterErrorKind> {
@@ -90,6 +99,7 @@ impl Method for KnnShapley {
         }
         Ok(Self {
             neighbours: params.k,
+            space: params.space,
         })
     }
 }
@@ -98,10 +108,18 @@ impl Estimator for KnnShapley {
     fn estimate(
         &self,
         problem: &dyn Problem,
-        _seed: Seed,
+        seed: Seed,
         on_progress: OnProgress<'_>,
     ) -> Result<Scores, EstimatorError> {
         let method = Self::NAME;
+        if self.space == Space::Hidden {
+            let moved = in_hidden_space(problem, method)?;
+            let there = Self {
+                neighbours: self.neighbours,
+                space: Space::Features,
+            };
+            return there.estimate(&moved, seed, on_progress);
+        }
         let representations = problem.representations().ok_or(EstimatorError::Missing {
             method,
             need: Need::Representations,
@@ -134,6 +152,10 @@ impl Estimator for KnnShapley {
         }
         let n_queries: usize = requests.iter().map(|request| request.relevant.len()).sum();
         Ok(Scores::exact(score, n_queries as u64))
+    }
+
+    fn chosen_needs(&self) -> &'static [Need] {
+        self.space.needs()
     }
 }
 
@@ -285,7 +307,10 @@ mod tests {
         for seed in 0..20 {
             let problem = toy::problem(seed);
             for k in [1, 5, 10, 500] {
-                let method = KnnShapley { neighbours: k };
+                let method = KnnShapley {
+                    neighbours: k,
+                    space: Space::Features,
+                };
                 let found = method
                     .estimate(&problem, Seed::root(0), &|_| {})
                     .unwrap()
@@ -307,7 +332,8 @@ mod tests {
     #[test]
     fn a_target_without_histories_is_an_error() {
         let problem = toy::without_request_features();
-        let found = KnnShapley { neighbours: 3 }.estimate(&problem, Seed::root(0), &|_| {});
+        let method = KnnShapley::new(Params::default()).unwrap();
+        let found = method.estimate(&problem, Seed::root(0), &|_| {});
         assert!(matches!(found, Err(EstimatorError::NoRequest { .. })));
     }
 }

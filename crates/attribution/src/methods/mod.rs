@@ -21,8 +21,11 @@ mod one_request;
 mod popularity;
 mod projected_dot;
 mod random;
+mod received_attention;
 mod recency;
 mod relat_if;
+mod representer_points;
+mod retrieval_attention;
 mod self_influence;
 mod tracin;
 mod trak;
@@ -50,8 +53,11 @@ pub static METHODS: &[Entry] = &[
     Entry::of::<popularity::Popularity>(),
     Entry::of::<projected_dot::ProjectedDot>(),
     Entry::of::<random::Random>(),
+    Entry::of::<received_attention::ReceivedAttention>(),
     Entry::of::<recency::Recency>(),
     Entry::of::<relat_if::RelatIf>(),
+    Entry::of::<representer_points::RepresenterPoints>(),
+    Entry::of::<retrieval_attention::RetrievalAttention>(),
     Entry::of::<self_influence::SelfInfluence>(),
     Entry::of::<tracin::Tracin>(),
     Entry::of::<trak::Trak>(),

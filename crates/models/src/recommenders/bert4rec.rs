@@ -318,6 +318,7 @@ fn basket_length(data: &TrainingData<'_>, window: &Window, basket: &[Term]) -> u
 
 impl Network for Bidirectional {
     const IS_CAUSAL: bool = false;
+    const HAS_ATTENTION: bool = true;
 
     fn span(&self) -> Span {
         self.shape.span
@@ -466,7 +467,12 @@ impl Recommender for Bert4Rec {
     const DOC: &'static str =
         "Bidirectional self-attention that fills in masked events (BERT4Rec).";
     const PAPER: &'static str = "Sun et al., CIKM 2019";
-    const CAPABILITIES: &'static [Capability] = &[Capability::Gradients, Capability::Losses];
+    const CAPABILITIES: &'static [Capability] = &[
+        Capability::Attention,
+        Capability::Gradients,
+        Capability::HiddenStates,
+        Capability::Losses,
+    ];
     const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
     type Parameters = Parameters;
 

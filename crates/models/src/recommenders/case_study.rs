@@ -204,6 +204,8 @@ impl BehaviourAndAttributes {
 }
 
 impl Network for BehaviourAndAttributes {
+    const HAS_ATTENTION: bool = true;
+
     fn span(&self) -> Span {
         self.shape.span
     }
@@ -323,7 +325,12 @@ impl Recommender for CaseStudy {
     const DOC: &'static str =
         "Convolution over behaviour, recurrence over attributes, attention between them.";
     const PAPER: &'static str = "The source document, sections 4.2 and 4.3";
-    const CAPABILITIES: &'static [Capability] = &[Capability::Gradients, Capability::Losses];
+    const CAPABILITIES: &'static [Capability] = &[
+        Capability::Attention,
+        Capability::Gradients,
+        Capability::HiddenStates,
+        Capability::Losses,
+    ];
     const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
     type Parameters = Parameters;
 

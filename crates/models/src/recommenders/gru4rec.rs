@@ -266,7 +266,11 @@ impl Recommender for Gru4Rec {
     const REVISION: u32 = 3;
     const DOC: &'static str = "A recurrent network over the events of a user (GRU4Rec).";
     const PAPER: &'static str = "Hidasi et al., ICLR 2016; Hidasi and Karatzoglou, CIKM 2018";
-    const CAPABILITIES: &'static [Capability] = &[Capability::Gradients, Capability::Losses];
+    const CAPABILITIES: &'static [Capability] = &[
+        Capability::Gradients,
+        Capability::HiddenStates,
+        Capability::Losses,
+    ];
     const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
     type Parameters = Parameters;
 

@@ -216,6 +216,8 @@ impl Causal {
 }
 
 impl Network for Causal {
+    const HAS_ATTENTION: bool = true;
+
     fn span(&self) -> Span {
         self.shape.span
     }
@@ -312,7 +314,12 @@ impl Recommender for Sasrec {
     const DOC: &'static str = "Self-attention over the events of a user (SASRec).";
     const PAPER: &'static str =
         "Kang and `McAuley`, ICDM 2018; losses of Petrov and Macdonald, 2023";
-    const CAPABILITIES: &'static [Capability] = &[Capability::Gradients, Capability::Losses];
+    const CAPABILITIES: &'static [Capability] = &[
+        Capability::Attention,
+        Capability::Gradients,
+        Capability::HiddenStates,
+        Capability::Losses,
+    ];
     const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
     type Parameters = Parameters;
 

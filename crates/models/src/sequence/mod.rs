@@ -4,6 +4,7 @@
 mod batches;
 mod chain;
 mod gradients;
+mod inside;
 mod model;
 mod network;
 mod objective;
@@ -15,6 +16,7 @@ mod state;
 mod trainer;
 pub(crate) mod training;
 mod transformer;
+mod views;
 mod windows;
 
 pub(crate) use batches::Batch;
@@ -48,6 +50,14 @@ macro_rules! delegate_model {
             }
 
             fn gradients(&self) -> Option<&dyn crate::recommender::LossGradients> {
+                Some(&self.0)
+            }
+
+            fn attention(&self) -> Option<&dyn crate::inside::AttentionMaps> {
+                self.0.attention_maps()
+            }
+
+            fn hidden_states(&self) -> Option<&dyn crate::inside::HiddenStates> {
                 Some(&self.0)
             }
 

@@ -27,6 +27,9 @@ pub(crate) trait Network: Clone + Send + Sync + 'static {
     /// its samples.
     const IS_CAUSAL: bool = true;
 
+    /// Whether rows look at each other by attention.
+    const HAS_ATTENTION: bool = false;
+
     /// Which events it sees.
     fn span(&self) -> Span;
 

@@ -5,6 +5,7 @@ mod answers;
 mod factors;
 mod gradients;
 mod inputs;
+mod inside;
 mod laws;
 mod networks;
 mod phases;

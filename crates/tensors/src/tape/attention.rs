@@ -82,6 +82,7 @@ struct Layout {
 }
 
 struct Attend<F> {
+    name: String,
     query: Value,
     /// `None`: all in `query`.
     key_value: Option<Value>,
@@ -214,16 +215,11 @@ impl<F: Real> Tape<'_, F> {
                 .chunks_exact(layout.padded_keys)
                 .flat_map(|row| row[..layout.keys].iter().copied())
                 .collect();
-            let shape = AttentionShape {
-                batch,
-                heads: layout.heads,
-                queries: layout.queries,
-                keys: layout.keys,
-            };
-            capture.attention(name, &maps, shape);
+            capture.attention(name, &maps, layout.shape(batch));
         }
         let needs = self.needs(query) || key_value.is_some_and(|value| self.needs(value));
         let operation = Attend {
+            name: name.to_owned(),
             query,
             key_value,
             layout,
@@ -270,6 +266,15 @@ fn drop_row<F: Real>(row: &mut [F], keep: &Keep<F>, first: u32) {
 impl Layout {
     fn scale<F: Real>(&self) -> F {
         F::of(1.0 / libm::sqrt(self.width.max(1) as f64))
+    }
+
+    fn shape(&self, batch: usize) -> AttentionShape {
+        AttentionShape {
+            batch,
+            heads: self.heads,
+            queries: self.queries,
+            keys: self.keys,
+        }
     }
 
     /// Queries that are worked on together, and how many keys any of them sees.
@@ -386,6 +391,32 @@ impl Layout {
         );
     }
 
+    /// Gradients of the probabilities of one sequence, [heads, queries, keys].
+    fn map_gradient<F: Real>(&self, keys: &[F], drawn: &[Keep<F>], gradient: &[F], out: &mut [F]) {
+        let (columns, stride) = (self.heads * self.width, self.padded_keys);
+        let mut scores = vec![F::ZERO; self.queries * stride];
+        let all = 0..self.queries;
+        let maps = out.chunks_exact_mut((self.queries * self.keys).max(1));
+        for (head, map) in maps.enumerate() {
+            let gradient = &gradient[head * self.width..];
+            let gradient = Matrix::strided(gradient, self.queries, self.width, columns);
+            let values = self.values(keys, head, self.keys).transposed();
+            multiply(gradient, values, &mut scores, stride, false, F::ONE);
+            if !drawn.is_empty() {
+                self.drop(&mut scores, drawn, head, &all);
+            }
+            let rows = scores
+                .chunks_exact(stride)
+                .zip(map.chunks_exact_mut(self.keys));
+            for (at, (from, to)) in rows.enumerate() {
+                let seen = if self.causal { at + 1 } else { self.keys };
+                let (to, rest) = to.split_at_mut(seen);
+                to.copy_from_slice(&from[..seen]);
+                rest.fill(F::ZERO);
+            }
+        }
+    }
+
     /// One sequence on the way back. The last block of queries comes first: it sees all keys, and
     /// so writes what earlier blocks add to.
     fn backward<F: Real>(
@@ -496,6 +527,24 @@ impl<F: Real> Operation<F> for Attend<F> {
                 row.fill(F::ZERO);
             }
         }
+        let row_keys = reverse.row_keys;
+        if let Some(capture) = &mut reverse.capture
+            && capture.wants_attention_gradient()
+        {
+            let of_map = (layout.heads * layout.queries * layout.keys).max(1);
+            let batch = gradient.len() / (layout.queries * columns).max(1);
+            let mut maps = vec![F::ZERO; batch * of_map];
+            maps.par_chunks_mut(of_map)
+                .zip(gradient.par_chunks((layout.queries * columns).max(1)))
+                .zip(keys.par_chunks((layout.keys * layout.key_stride).max(1)))
+                .enumerate()
+                .for_each(|(sequence, ((map, gradient), keys))| {
+                    let start = sequence * layout.queries;
+                    let drawn = draws(self.dropout, row_keys, start, layout.queries);
+                    layout.map_gradient(keys, &drawn, gradient, map);
+                });
+            capture.attention_gradient(&self.name, &maps, layout.shape(batch));
+        }
         let mut to_query = reverse.workspace.take(queries.len());
         let n_keys = if self.key_value.is_some() {
             keys.len()
@@ -503,7 +552,6 @@ impl<F: Real> Operation<F> for Attend<F> {
             0
         };
         let mut to_key = reverse.workspace.take(n_keys);
-        let row_keys = reverse.row_keys;
         let query_chunk = (layout.queries * layout.query_stride).max(1);
         let key_chunk = (layout.keys * layout.key_stride).max(1);
         let mut targets: Vec<Target<'_, F>> = if self.key_value.is_some() {

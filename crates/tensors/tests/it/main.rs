@@ -7,6 +7,7 @@
 )]
 
 mod across;
+mod attended;
 mod check;
 mod dropout;
 mod dropped;

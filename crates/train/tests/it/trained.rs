@@ -4,7 +4,8 @@
 use models::{History, Losses, Model, Sequences, Tensors};
 use stage::Stage;
 use tables::{
-    KeptCheckpoint, Part, ProbeGradient, ProbeRequest, ProbeSample, Response, TrainingEpoch,
+    KeptCheckpoint, Part, ProbeAttention, ProbeGradient, ProbeRequest, ProbeSample, Response,
+    TrainingEpoch,
 };
 use train::Train;
 
@@ -234,4 +235,42 @@ fn a_probe_takes_gradients_at_the_fitted_model_and_along_its_training() {
     let wrong = [fitted, ("checkpoints", other.join("checkpoints"))];
     let failure = place.run("wrong", gradients, &wrong).unwrap_err();
     assert!(failure.to_string().contains("end at step"), "{failure}");
+}
+
+#[test]
+fn attention_and_hidden_states_fit_the_samples() {
+    let place = Place::new(shop());
+    let fit = format!("model: {SASREC}\nseed: 3\n");
+    let out = place.run("fit", &fit, &[]).unwrap();
+    let fitted = [("model", out.join("model"))];
+    let both = "mode: probe\nattention: {}\nhidden_states: true\n";
+    let probe = place.run("both", both, &fitted).unwrap().join("probe");
+    let rows: Vec<ProbeAttention> = tables::read_all(&probe).unwrap();
+    let samples = shop().samples;
+    assert_eq!(rows.len(), samples.len());
+    assert!(rows.is_sorted_by(|a, b| a.sample_id < b.sample_id));
+    let with_history = samples.iter().filter(|row| row.history_end > 0).count();
+    // Each prediction has one to give away, to the events of training before it.
+    let given: f64 = rows.iter().map(|row| row.raw).sum();
+    assert!((given - with_history as f64).abs() < 1e-3, "{given}");
+    assert!(rows.iter().any(|row| row.gradient > 0.0));
+    let tensors = models::Tensors::load(&probe.join("hidden.safetensors")).unwrap();
+    assert_eq!(tensors.u32("sample").unwrap().len(), with_history);
+    let table = tables::read_all::<ProbeSample>(&probe).unwrap();
+    for &place in tensors.u32("sample").unwrap() {
+        assert!(table[place as usize].history_length > 0);
+    }
+    let requests = tensors.u32("request").unwrap();
+    assert!(requests.is_sorted_by(|a, b| a < b) && !requests.is_empty());
+
+    let tune = "mode: probe\nattention: { part: valuation.tune }\n";
+    let probe = place.run("tune", tune, &fitted).unwrap().join("probe");
+    let rows: Vec<ProbeAttention> = tables::read_all(&probe).unwrap();
+    assert!(rows.iter().all(|row| row.part == Part::ValuationTune));
+    assert!(!probe.join("hidden.safetensors").exists());
+    // A count model has neither.
+    let counted = place.run("counted", "model: markov\n", &[]).unwrap();
+    let counted = [("model", counted.join("model"))];
+    let probe = place.run("none", both, &counted).unwrap().join("probe");
+    assert!(!probe.join("probe_attention.parquet").exists());
 }
