@@ -99,9 +99,10 @@ impl HiddenStates {
                 values: tensors.f32(values)?.to_vec(),
             })
         };
-        let bias = match tensors.contains(layout::ITEM_BIAS) {
-            true => Some(tensors.f32(layout::ITEM_BIAS)?.to_vec()),
-            false => None,
+        let bias = if tensors.contains(layout::ITEM_BIAS) {
+            Some(tensors.f32(layout::ITEM_BIAS)?.to_vec())
+        } else {
+            None
         };
         let columns = tensors.shape(layout::ITEM_VECTOR)?.get(1).copied();
         Self::new(
@@ -205,6 +206,10 @@ impl HiddenStates {
 }
 
 /// A row made 1 long, or zero if it is zero.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "numbers from -1 to 1 are rounded to 32 bits"
+)]
 pub(crate) fn unit(row: &[f32]) -> Vec<f32> {
     let square: f64 = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
     let scale = if square > 0.0 {

@@ -1,6 +1,6 @@
 //! A linear softmax classifier with an L2 penalty, fitted to its stationary point.
 //!
-//! minimise (1/n) Σ −log softmax(Θ f_i)\[y_i\] + λ |Θ|²
+//! minimise `(1/n) Σ −log softmax(Θ f_i)[y_i] + λ |Θ|²`
 //!
 //! by L-BFGS (Liu and Nocedal 1989) in 64 bits. The objective is strongly convex: there is one minimum,
 //! wherever the search starts. Sums over samples are cut into parts that depend on the number of

@@ -110,7 +110,10 @@ mod tests {
         let is_state = |row: u32, state: &[f32]| {
             let (found, values) = matrix.row(row as usize);
             assert_eq!(found.len(), columns);
-            values.iter().zip(unit(state)).all(|(a, b)| *a == b)
+            values
+                .iter()
+                .zip(unit(state))
+                .all(|(a, b)| a.to_bits() == b.to_bits())
         };
         let states = hidden.samples().values.chunks_exact(columns);
         for (&sample, state) in hidden.samples().numbers.iter().zip(states) {
@@ -121,12 +124,11 @@ mod tests {
         }
         let mut n_empty = 0;
         for request in &moved.target().requests {
-            match hidden.request(request.request) {
-                Some(state) => assert!(is_state(request.history_row, state)),
-                None => {
-                    assert_eq!(request.history_row, 0);
-                    n_empty += 1;
-                }
+            if let Some(state) = hidden.request(request.request) {
+                assert!(is_state(request.history_row, state));
+            } else {
+                assert_eq!(request.history_row, 0);
+                n_empty += 1;
             }
         }
         assert!(n_empty > 0);

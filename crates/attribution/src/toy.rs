@@ -17,6 +17,7 @@ const N_ITEMS: u32 = 12;
 const N_FEATURES: u32 = 10;
 
 /// Samples and requests of a few users, with every capability, ties, shared and empty histories.
+#[expect(clippy::too_many_lines, reason = "one of everything")]
 pub(crate) fn problem(seed: u64) -> InMemory {
     let mut draw = Seed::root(seed).child("toy").sequence();
     let mut histories: Vec<BTreeMap<u32, f32>> = vec![BTreeMap::new()];
@@ -114,10 +115,7 @@ pub(crate) fn problem(seed: u64) -> InMemory {
     let gradients = Gradients::new(gradients.collect()).unwrap();
     let projected = projected(&samples, &target, &mut draw);
     let representations = Representations::new(unit_rows(&histories), unit_rows(&items)).unwrap();
-    let inside = Inside {
-        attention: attention(&samples, &mut draw),
-        states: states(&samples, &target, &mut draw),
-    };
+    let inside = Inside::drawn(&samples, &target, &mut draw);
     let problem = assemble(
         samples,
         target,
@@ -136,6 +134,13 @@ struct Inside {
 }
 
 impl Inside {
+    fn drawn(samples: &Samples, target: &Target, draw: &mut seed::Sequence) -> Self {
+        Self {
+            attention: attention(samples, draw),
+            states: states(samples, target, draw),
+        }
+    }
+
     fn of(problem: &InMemory) -> Self {
         Self {
             attention: problem.attention().unwrap().clone(),
@@ -172,11 +177,15 @@ fn attention(samples: &Samples, draw: &mut seed::Sequence) -> Attention {
 }
 
 /// States of four numbers of samples and requests with a history, and vectors of the vocabulary.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "draws are rounded to 32 bits"
+)]
 fn states(samples: &Samples, target: &Target, draw: &mut seed::Sequence) -> HiddenStates {
     const COLUMNS: usize = 4;
     let mut fill = |n: usize| -> Vec<f32> {
         (0..n * COLUMNS)
-            .map(|_| 2.0 * draw.uniform() as f32 - 1.0)
+            .map(|_| (2.0 * draw.uniform() - 1.0) as f32)
             .collect()
     };
     let with_history = (0..).zip(&samples.history_row);

@@ -619,6 +619,21 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_offers_attention_and_hidden_states_where_told_to() {
+        let model = check(&config("model: sasrec\n"), &Offers::new()).unwrap();
+        let wired = Offers::from([("model".to_owned(), model["model"].clone())]);
+        for (more, has) in [("", false), ("attention: {}\nhidden_states: true\n", true)] {
+            let probe = check(&config(&format!("mode: probe\n{more}")), &wired).unwrap();
+            for word in [ATTENTION, HIDDEN_STATES] {
+                assert_eq!(probe["probe"][0].capabilities.contains(word), has, "{word}");
+            }
+        }
+        let wrong = "mode: probe\nattention: { part: test }\n";
+        assert!(message(wrong, &Offers::new()).contains("only judges"));
+    }
+
+    #[test]
+    #[expect(clippy::too_many_lines, reason = "a list")]
     fn wrong_configurations_say_what_to_write() {
         let nothing = Offers::new();
         for (text, expected) in [
@@ -658,7 +673,6 @@ mod tests {
             ),
             ("model: markov\nfeatures: { items: -1 }\n", "from 0 up"),
             ("mode: probe\nmodel: markov\n", "as an input"),
-            ("mode: probe\nattention: { part: test }\n", "only judges"),
             (
                 "mode: probe\nact: { drop_lowest: 0.1 }\n",
                 "belongs to mode `fit`",

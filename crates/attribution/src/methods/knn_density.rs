@@ -122,7 +122,7 @@ impl Estimator for KnnDensity {
     fn estimate(
         &self,
         problem: &dyn Problem,
-        seed: Seed,
+        _seed: Seed,
         on_progress: OnProgress<'_>,
     ) -> Result<Scores, EstimatorError> {
         if self.space == Space::Hidden {
@@ -131,7 +131,8 @@ impl Estimator for KnnDensity {
                 space: Space::Features,
                 ..*self
             };
-            return there.estimate(&moved, seed, on_progress);
+            // Nothing is drawn.
+            return there.estimate(&moved, Seed::root(0), on_progress);
         }
         let representations = problem.representations().ok_or(EstimatorError::Missing {
             method: Self::NAME,

@@ -108,7 +108,7 @@ impl Estimator for KnnShapley {
     fn estimate(
         &self,
         problem: &dyn Problem,
-        seed: Seed,
+        _seed: Seed,
         on_progress: OnProgress<'_>,
     ) -> Result<Scores, EstimatorError> {
         let method = Self::NAME;
@@ -118,7 +118,8 @@ impl Estimator for KnnShapley {
                 neighbours: self.neighbours,
                 space: Space::Features,
             };
-            return there.estimate(&moved, seed, on_progress);
+            // Nothing is drawn.
+            return there.estimate(&moved, Seed::root(0), on_progress);
         }
         let representations = problem.representations().ok_or(EstimatorError::Missing {
             method,

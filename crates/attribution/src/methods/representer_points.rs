@@ -1,10 +1,10 @@
 //! Representer points: what the sample adds to the scores of relevant items.
 //!
-//! A linear softmax head Θ is fitted to the hidden states f of the samples and their targets, with penalty λ|Θ|², to its stationary point. There the score of item j at a state f_q is a sum over samples,
+//! A linear softmax head Θ is fitted to the hidden states f of the samples and their targets, with penalty `λ |Θ|²`, to its stationary point. There the score of item j at a state `f_q` is a sum over samples,
 //!
-//! Θ_j·f_q = Σ α_ij <f_i, f_q>,   α_ij = −(p_ij − \[y_i = j\]) / (2 λ n)
+//! `Θ_j · f_q = Σ α_ij <f_i, f_q>,   α_ij = −(p_ij − [y_i = j]) / (2 λ n)`
 //!
-//! score(z) = mean over requests of the mean over relevant items j of α_zj <f_z, f_q>
+//! score(z) = mean over requests of the mean over relevant items j of `α_zj <f_z, f_q>`
 //!
 //! so that scores sum to the mean score of relevant items.
 //!

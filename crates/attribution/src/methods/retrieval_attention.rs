@@ -242,6 +242,10 @@ impl RetrievalAttention {
     }
 
     /// Products of the states of some requests with those of all samples, over T √d.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "products are taken in 32 bits, and so is what they are scaled by"
+    )]
     fn attend(&self, keys: &Keys<'_>, block: &[(&[f32], &Request)], products: &mut [f32]) {
         let (n, columns) = (keys.samples.len(), keys.hidden.n_columns());
         let queries: Vec<f32> = block

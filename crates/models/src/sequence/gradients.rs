@@ -122,11 +122,13 @@ impl<N: Network> SequenceModel<N> {
         let hidden = self.network.hidden(&mut tape, &batch);
         let hidden = tape.gather_rows(hidden, &batch.terms.rows);
         let output = self.network.output();
-        let loss = Objective::softmax(self.network.n_items());
         let loss = match measure {
-            Measure::Loss => loss.loss(&mut tape, hidden, output, &batch.terms, Seed::root(0)),
+            Measure::Loss => {
+                let loss = Objective::softmax(self.network.n_items());
+                loss.loss(&mut tape, hidden, output, &batch.terms, Seed::root(0))
+            }
             Measure::Ndcg { temperature } => {
-                loss.gain(&mut tape, hidden, output, &batch.terms, temperature)
+                Objective::gain(&mut tape, hidden, output, &batch.terms, temperature)
             }
         };
         (tape, loss)

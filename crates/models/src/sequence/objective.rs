@@ -98,7 +98,6 @@ impl Objective {
     /// One minus the approximate gain of each term's target among all items, summed with weights
     /// and divided as losses are.
     pub(crate) fn gain<F: Real>(
-        &self,
         tape: &mut Tape<'_, F>,
         hidden: Value,
         Output { table, bias }: Output,

@@ -334,6 +334,10 @@ fn identity(n: usize) -> Vec<f32> {
     matrix
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "rounded to the type of gradients"
+)]
 /// Normal numbers of variance `1 / rank`, by the method of Box and Muller.
 fn gaussian(n: usize, rank: usize, seed: Seed) -> Vec<f32> {
     let stream = seed.stream();
@@ -348,6 +352,10 @@ fn gaussian(n: usize, rank: usize, seed: Seed) -> Vec<f32> {
         .collect()
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "rounded to the type of gradients"
+)]
 /// The directions in which rows vary most, [rank, n], by a symmetric second moment [n, n].
 fn components(moment: &[f64], n: usize, rank: usize) -> Vec<f32> {
     let found = tensors::dense::symmetric(moment.to_vec(), n);

@@ -159,10 +159,10 @@ pub(super) fn gradients_are_those_of_single_samples<N: Network>(
         let known = model.known(seen);
         let mut scores = vec![0.0; network.n_items()];
         model.score(None, known.history(), &mut scores);
-        let total: f64 = scores.iter().map(|score| score.exp()).sum();
+        let total: f64 = scores.iter().map(|&score| libm::exp(score)).sum();
         let error: f64 = (0_u32..)
             .zip(&scores)
-            .map(|(item, score)| score.exp() / total - f64::from(item == term.0))
+            .map(|(item, score)| libm::exp(*score) / total - f64::from(item == term.0))
             .map(|gap| gap * gap)
             .sum();
         assert!(close(found.error_norm, error.sqrt(), 1.0), "{error}");

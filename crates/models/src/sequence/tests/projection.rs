@@ -21,6 +21,7 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
     largest(&gaps) / largest(a).max(largest(b)).max(f32::MIN_POSITIVE)
 }
 
+#[expect(clippy::too_many_lines, reason = "one law, basis by basis")]
 /// See above.
 pub(super) fn projections_are_those_of_whole_gradients<N: Network>(
     network: &N,
