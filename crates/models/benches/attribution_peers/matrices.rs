@@ -33,7 +33,11 @@ pub(crate) fn of_layers(
         }
         for (side, n) in [("outputs", n_out), ("inputs", n_in)] {
             let values = normal(projection.rank, n, seed.child(side));
-            tensors.insert_f32(&format!("{}/{side}", layer.name), &[projection.rank, n], values)?;
+            tensors.insert_f32(
+                &format!("{}/{side}", layer.name),
+                &[projection.rank, n],
+                values,
+            )?;
         }
     }
     Ok(tensors)
@@ -46,7 +50,10 @@ fn normal(rank: usize, n: usize, seed: Seed) -> Vec<f32> {
         .map(|at| {
             let radius = (-2.0 * (1.0 - stream.uniform(at, 0)).ln()).sqrt();
             let angle = std::f64::consts::TAU * stream.uniform(at, 1);
-            #[expect(clippy::cast_possible_truncation, reason = "rounded to 32 bits on purpose")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "rounded to 32 bits on purpose"
+            )]
             let number = (scale * radius * angle.cos()) as f32;
             number
         })

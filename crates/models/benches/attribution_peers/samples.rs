@@ -33,7 +33,9 @@ impl Peers {
                 items.push(number.checked_sub(1).ok_or("items are numbered from 1")?);
             }
             if items.len() != LENGTH + 1 {
-                return Err(format!("a line has {} items, wanted {}", items.len(), LENGTH + 1).into());
+                return Err(
+                    format!("a line has {} items, wanted {}", items.len(), LENGTH + 1).into(),
+                );
             }
             lines.push(items);
         }
