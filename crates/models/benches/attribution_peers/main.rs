@@ -7,7 +7,7 @@
 //!
 //! MODE is one of
 //!
-//! - `prepare`: fits SASRec with PARAMETERS and writes into FOLDER what the other side starts from:
+//! - `prepare`: fits `SASRec` with PARAMETERS and writes into FOLDER what the other side starts from:
 //!   weights, samples, requests, and the matrices of both projections;
 //! - `training`: as many windows through training as there are samples, the yardstick;
 //! - `summed`: the gradient of the sum of the losses, the other yardstick: the same loss terms, no

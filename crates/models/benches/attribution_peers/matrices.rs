@@ -45,16 +45,16 @@ pub(crate) fn of_layers(
 
 fn normal(rank: usize, n: usize, seed: Seed) -> Vec<f32> {
     let stream = seed.stream();
-    let scale = 1.0 / (rank as f64).sqrt();
+    let scale = 1.0 / libm::sqrt(rank as f64);
     (0..(rank * n) as u64)
         .map(|at| {
-            let radius = (-2.0 * (1.0 - stream.uniform(at, 0)).ln()).sqrt();
+            let radius = libm::sqrt(-2.0 * libm::log(1.0 - stream.uniform(at, 0)));
             let angle = std::f64::consts::TAU * stream.uniform(at, 1);
             #[expect(
                 clippy::cast_possible_truncation,
                 reason = "rounded to 32 bits on purpose"
             )]
-            let number = (scale * radius * angle.cos()) as f32;
+            let number = (scale * radius * libm::cos(angle)) as f32;
             number
         })
         .collect()
