@@ -53,16 +53,16 @@ def arguments():
     return parser.parse_args()
 
 
-def build():
+def build(bench="training_peers"):
     """The Rust side, built with the features of the whole workspace, as `just build` does."""
-    command = "cargo build --release --locked --workspace --bench training_peers"
+    command = f"cargo build --release --locked --workspace --bench {bench}"
     command += " --message-format json"
     out = subprocess.run(command.split(), cwd=HERE, check=True, stdout=subprocess.PIPE, text=True)
     for line in out.stdout.splitlines():
         message = json.loads(line)
-        if message.get("target", {}).get("name") == "training_peers" and message.get("executable"):
+        if message.get("target", {}).get("name") == bench and message.get("executable"):
             return message["executable"]
-    sys.exit("cargo built no executable `training_peers`")
+    sys.exit(f"cargo built no executable `{bench}`")
 
 
 def allocator(asked):

@@ -13,6 +13,7 @@
 
 #![expect(clippy::print_stdout, reason = "printing is its purpose")]
 
+mod clock;
 mod log;
 mod ranking;
 mod watch;
@@ -20,10 +21,11 @@ mod watch;
 use std::error::Error;
 use std::time::Instant;
 
+use clock::{Clock, peak_kib, resident_kib};
 use log::Log;
 use models::{Run, Seed, TrainingData};
 use serde_json::json;
-use watch::{Clock, Watch, resident_kib};
+use watch::Watch;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -58,7 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     let (seconds, cpu) = (started.elapsed().as_secs_f64(), clock.elapsed() * 1e-3);
     // Ranking needs memory of its own: the peak is that of training.
-    let peak = watch.peak.or_else(watch::peak_kib);
+    let peak = watch.peak.or_else(peak_kib);
     let quality = is_held_out.then(|| ranking::mean(fitted.as_ref(), &log.test, log.n_items));
     println!(
         "{}",

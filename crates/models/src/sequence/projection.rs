@@ -370,8 +370,11 @@ impl<'p> Sums<'p> {
                 continue;
             };
             let size = self.parameters.get(id).len();
-            for (at, gradient) in gradients.chunks_exact(size.max(1)).enumerate() {
-                plan.project(gradient, self.row(at, &columns));
+            // A tile of a dense matrix stays in the cache while all histories are multiplied with it.
+            for tile in plan.tiles(size) {
+                for (at, gradient) in gradients.chunks_exact(size.max(1)).enumerate() {
+                    plan.project(gradient, tile.clone(), self.row(at, &columns));
+                }
             }
         }
         self.rows

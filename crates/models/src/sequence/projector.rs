@@ -14,6 +14,10 @@ use tensors::{Matrix, ParameterId, Parameters, multiply};
 use super::projection::{Kind, Moments};
 use crate::gradient_rows::{Basis, GradientLayer, Projection};
 
+/// Numbers of a gradient that are multiplied with a dense matrix at a time: as many as a product sums
+/// in one go.
+const TILE: usize = 512;
+
 /// How one parameter's gradient is projected.
 pub(super) enum Plan {
     /// Both factors of the gradient, by a thin matrix each.
@@ -123,13 +127,26 @@ pub(super) struct Factors {
 }
 
 impl Plan {
-    /// Adds the projection of a whole gradient. What is projected by its factors has none.
-    pub(super) fn project(&self, gradient: &[f32], out: &mut [f32]) {
+    /// Stretches of a gradient of `size` numbers that are projected one after the other. Products cut
+    /// their sums there too, so that tiles change no bit.
+    pub(super) fn tiles(&self, size: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let step = match self {
+            Self::Dense { .. } => TILE,
+            Self::Factors(_) | Self::Sparse { .. } | Self::Sketch(_) | Self::Whole => size.max(1),
+        };
+        (0..size)
+            .step_by(step)
+            .map(move |from| from..(from + step).min(size))
+    }
+
+    /// Adds the projection of a stretch of a whole gradient, one of [`Self::tiles`]. What is projected
+    /// by its factors has none.
+    pub(super) fn project(&self, gradient: &[f32], tile: Range<usize>, out: &mut [f32]) {
         match self {
             Self::Factors(_) | Self::Sketch(_) => {}
             Self::Dense { matrix, width } => multiply(
-                Matrix::new(matrix, *width, gradient.len()),
-                Matrix::new(gradient, gradient.len(), 1),
+                Matrix::strided(&matrix[tile.start..], *width, tile.len(), gradient.len()),
+                Matrix::new(&gradient[tile.clone()], tile.len(), 1),
                 out,
                 1,
                 true,
@@ -416,7 +433,11 @@ mod tests {
                         sketch.add_row(row, values, &mut out);
                     }
                 }
-                plan => plan.project(gradient, &mut out),
+                plan => {
+                    for tile in plan.tiles(gradient.len()) {
+                        plan.project(gradient, tile, &mut out);
+                    }
+                }
             }
             out
         };
