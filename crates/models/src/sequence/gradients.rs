@@ -324,7 +324,6 @@ impl<'p> Factors<'p> {
     fn finish(mut self, target: &Gradients<f32>) -> Vec<SampleGradient> {
         let mut found = vec![(0.0, 0.0, 0.0); self.n];
         let mut errors = vec![0.0_f64; self.n];
-        let mut of_layers = vec![0.0_f64; self.n];
         for (&id, layers) in &self.layers {
             let target = target.get(id);
             let layers = layers.chunks_exact(target.len().max(1));
@@ -333,9 +332,7 @@ impl<'p> Factors<'p> {
                 *product += dot(gradient, target);
             }
         }
-        for (sum, (_, _, product)) in of_layers.iter_mut().zip(&found) {
-            *sum = *product;
-        }
+        let of_layers: Vec<f64> = found.iter().map(|(_, _, product)| *product).collect();
         for (&id, rows) in &mut self.rows {
             let columns = self.parameters.shape(id)[1];
             let outer = self.outer.get(&id);

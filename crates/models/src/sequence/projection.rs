@@ -93,7 +93,8 @@ impl<N: Network> Projected<N> {
     }
 
     /// Projected gradients of some histories, row after row.
-    fn rows(&self, asked: &[&Asked], measure: Measure) -> Vec<f32> {
+    /// Nothing is written to `unused`: gradients of parameters are not asked for.
+    fn rows(&self, asked: &[&Asked], measure: Measure, unused: &mut Gradients<f32>) -> Vec<f32> {
         let owner: Vec<u32> = (0..)
             .zip(asked)
             .flat_map(|(at, asked)| asked.targets.iter().map(move |_| at))
@@ -109,7 +110,7 @@ impl<N: Network> Projected<N> {
         let (mut tape, loss) = self
             .model
             .record(asked, measure, Context::attribution(&mut sums));
-        tape.backward(&[loss], &mut Gradients::new(&self.model.parameters));
+        tape.backward(&[loss], unused);
         drop(tape);
         sums.finish()
     }
@@ -121,10 +122,14 @@ impl<N: Network> Projected<N> {
         order.sort_by_key(|&at| asked[at].history.history().len());
         let blocks: Vec<Vec<f32>> = order
             .par_chunks(BLOCK)
-            .map(|block| {
-                let block: Vec<&Asked> = block.iter().map(|&at| &asked[at]).collect();
-                self.rows(&block, measure)
-            })
+            .map_init(
+                // As large as the model, and never written to: once, not for each block.
+                || Gradients::new(&self.model.parameters),
+                |unused, block| {
+                    let block: Vec<&Asked> = block.iter().map(|&at| &asked[at]).collect();
+                    self.rows(&block, measure, unused)
+                },
+            )
             .collect();
         let mut rows = vec![0.0; asked.len() * width];
         for (block, found) in order.chunks(BLOCK).zip(&blocks) {
@@ -213,35 +218,35 @@ impl<'p> Moments<'p> {
 
     fn note(&mut self, name: &str, kind: Kind) -> Option<ParameterId> {
         let id = self.parameters.id(name)?;
+        self.add_kind(id, kind);
+        Some(id)
+    }
+
+    fn add_kind(&mut self, id: ParameterId, kind: Kind) {
         let known = self.kinds.entry(id).or_insert(kind);
         // What is looked up and compared with is a table, whatever else it is.
         if kind == Kind::Table {
             *known = kind;
         }
-        Some(id)
+    }
+
+    fn add_factors(&mut self, id: ParameterId, factors: [Vec<f64>; 2]) {
+        let Some(sums) = self.factors.get_mut(&id) else {
+            self.factors.insert(id, factors);
+            return;
+        };
+        for (sum, more) in sums.iter_mut().flatten().zip(factors.iter().flatten()) {
+            *sum += more;
+        }
     }
 
     /// Adds the moments of another block.
     fn add(&mut self, other: Self) {
         for (id, kind) in other.kinds {
-            let known = self.kinds.entry(id).or_insert(kind);
-            if kind == Kind::Table {
-                *known = kind;
-            }
+            self.add_kind(id, kind);
         }
         for (id, factors) in other.factors {
-            match self.factors.get_mut(&id) {
-                Some(sums) => {
-                    for (sum, more) in sums.iter_mut().zip(&factors) {
-                        for (sum, more) in sum.iter_mut().zip(more) {
-                            *sum += more;
-                        }
-                    }
-                }
-                None => {
-                    self.factors.insert(id, factors);
-                }
-            }
+            self.add_factors(id, factors);
         }
     }
 }
@@ -267,18 +272,7 @@ impl Capture<f32> for Moments<'_> {
             second_moment(output_gradient, n_out, rows),
             second_moment(input, n_in, rows),
         ];
-        match self.factors.get_mut(&id) {
-            Some(sums) => {
-                for (sum, more) in sums.iter_mut().zip(&found) {
-                    for (sum, more) in sum.iter_mut().zip(more) {
-                        *sum += more;
-                    }
-                }
-            }
-            None => {
-                self.factors.insert(id, found);
-            }
-        }
+        self.add_factors(id, found);
     }
 
     fn bias(&mut self, name: &str, _output_gradient: &[f32], _rows: usize) {
