@@ -202,7 +202,7 @@ impl Told<'_> {
             let items = if n == 1 { "item" } else { "items" };
             parts.push(format!(
                 "{n} {items} in both histories: {}{more}",
-                named.join(", ")
+                named.join(" / ")
             ));
         }
         if parts.is_empty() {

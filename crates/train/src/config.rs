@@ -651,22 +651,7 @@ mod tests {
                 "model: { name: markov, k: 3 }\n",
                 "`markov` takes no parameters",
             ),
-            ("model: markov\nact: { drop_lowest: 1.5 }\n", "no share"),
-            ("model: markov\nact: { drop_lowest: .nan }\n", "no share"),
-            (
-                "model: markov\nact: { drop_below: .inf }\n",
-                "not a finite number",
-            ),
             ("model: markov\nact: {}\n", "exactly one"),
-            (
-                "model: markov\nact: { drop_lowest: 0.1, drop_below: 0 }\n",
-                "exactly one",
-            ),
-            (
-                "model: markov\nact: { drop_lowest: 0.1, reweight: { to: 0.2 } }\n",
-                "exactly one",
-            ),
-            ("model: markov\nact: { reweight: { to: 1 } }\n", "no weight"),
             (
                 "model: markov\nfeatures: { items: 0, text: 0 }\n",
                 "not both 0",
@@ -738,9 +723,6 @@ mod tests {
             let message = message(text, &offered(kinds));
             assert!(message.contains(expected), "{text:?}: {message}");
         }
-        let shape = "model: markov\nact: { reweight: { to: 0.2, shape: ramp } }\n";
-        let unknown = stage::yaml::parse::<Config>(shape, "t");
-        assert!(unknown.unwrap_err().to_string().contains("ramp"));
         let unknown = stage::yaml::parse::<Config>("model: markov\nregime: maks\n", "t");
         assert!(unknown.unwrap_err().to_string().contains("maks"));
     }

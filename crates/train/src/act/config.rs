@@ -110,3 +110,36 @@ pub(crate) fn scores_unused() -> Failure {
     wrong("the input `scores` is wired, but `act` does not say what to do with it")
         .hint("write `act: { drop_lowest: 0.2 }`, or leave the input out")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_actions_say_what_to_write() {
+        for (text, expected) in [
+            ("{ drop_lowest: 1.5 }\n", "no share"),
+            ("{ drop_lowest: .nan }\n", "no share"),
+            ("{ drop_below: .inf }\n", "not a finite number"),
+            ("{}\n", "exactly one"),
+            ("{ drop_lowest: 0.1, drop_below: 0 }\n", "exactly one"),
+            (
+                "{ drop_lowest: 0.1, reweight: { to: 0.2 } }\n",
+                "exactly one",
+            ),
+            ("{ reweight: { to: 1 } }\n", "no weight"),
+            ("{ reweight: { to: .nan } }\n", "no weight"),
+        ] {
+            let act: Act = stage::yaml::parse(text, "test.yaml").unwrap();
+            let message = check(&act).unwrap_err().to_string();
+            assert!(message.contains(expected), "{text:?}: {message}");
+        }
+        for (text, word) in [
+            ("reweight: { to: 0.2, shape: ramp }\n", "ramp"),
+            ("reweight: { shape: rank }\n", "to"),
+        ] {
+            let failure = stage::yaml::parse::<Act>(text, "test.yaml").unwrap_err();
+            assert!(failure.to_string().contains(word), "{failure}");
+        }
+    }
+}
