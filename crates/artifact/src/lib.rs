@@ -26,6 +26,7 @@ mod manifest;
 mod publish;
 mod record;
 mod store;
+mod sweep;
 mod tree;
 mod verify;
 
@@ -37,6 +38,7 @@ pub use manifest::{MANIFEST, MANIFEST_FORMAT, Manifest, ManifestError, ManifestF
 pub use publish::PublishError;
 pub use record::{Conflict, KeyLock, Produced, Record, RecordError, Recorded};
 pub use store::{Attempt, Store, StoreError};
+pub use sweep::{Hold, Sole};
 pub use tree::{TreeError, hash_path};
 pub use verify::{OpenError, VerifyError};
 

@@ -226,7 +226,11 @@ impl Store {
         self.read_record(&key.stage, key.id())
     }
 
-    fn read_record(&self, stage: &str, id: KeyId) -> Result<Option<Record>, RecordError> {
+    pub(crate) fn read_record(
+        &self,
+        stage: &str,
+        id: KeyId,
+    ) -> Result<Option<Record>, RecordError> {
         let path = self.record_path(stage, id);
         let Some(bytes) = read_if_there(&path)? else {
             return Ok(None);

@@ -240,22 +240,32 @@ impl Workshop<'_> {
             arguments.push(format!("{place}={}", absent.reason));
         }
         let path = &step.executable.path;
+        let limits = self.plan.pipeline.nodes[step.element.node].limits;
         let ended = self
             .groups
-            .run(path, &arguments, &log)
+            .run(path, &arguments, &log, limits.timeout)
             .map_err(failed("running", path))?;
         if ended.status.success() || self.groups.interrupted().is_some() {
             return Ok(ended);
         }
+        let (exit, how) = match limits.timeout {
+            Some(timeout) if ended.is_late => (
+                Exit::Computation,
+                format!("stopped after {} s, its `timeout`", timeout.as_secs_f64()),
+            ),
+            _ => (exit_of(ended.status.code()), describe_status(ended.status)),
+        };
         let mut failure = Failure::new(
-            exit_of(ended.status.code()),
+            exit,
             format!(
-                "`{}` (stage `{}`) failed: {}",
+                "`{}` (stage `{}`) failed: {how}",
                 step.name(),
-                step.executable.description.name,
-                describe_status(ended.status)
+                step.executable.description.name
             ),
         );
+        if ended.is_late && step.executable.description.is_resumable {
+            failure = failure.hint("run again to go on from where it was");
+        }
         let text = fs::read_to_string(&log_path).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {

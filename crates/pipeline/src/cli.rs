@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use artifact::Store;
-use clap::{Args, Parser, Subcommand};
+use artifact::{ArtifactId, Store};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use stage::{Exit, Failure, suggest};
@@ -15,12 +15,14 @@ use crate::console::{line, note};
 use crate::executable::Stages;
 use crate::fingerprint::Fingerprints;
 use crate::grammar::Pipeline;
+use crate::limits::parse_memory;
+use crate::lineage::Lineage;
 use crate::plan::Plan;
 use crate::process::{self, Groups};
 use crate::resolve::Resolver;
 use crate::run::{Options, Verdict, run};
 use crate::why::Oracle;
-use crate::{list, show};
+use crate::{diff, editor, gc, graph, list, show, verify};
 
 /// Touchstone (试金石): which training samples make a ranking better, and which make it worse.
 #[derive(Parser)]
@@ -56,6 +58,13 @@ enum Command {
         /// Threads of each stage; never changes results [default: the processors, shared].
         #[arg(long, value_name = "N")]
         threads: Option<usize>,
+        /// Memory that nodes which run at once may need together, as their `memory` says
+        /// [default: that of the machine].
+        #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
+        memory: Option<u64>,
+        /// After a failure, go on with all that does not depend on it.
+        #[arg(long)]
+        keep_going: bool,
     },
     /// Say why a node would run: the parameter, input, file or executable that changed.
     Why {
@@ -75,7 +84,93 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show an artifact: its files, schemas with meaning, first rows.
+    /// Read every stored byte again; put aside what is damaged.
+    Verify {
+        /// Ids, or starts of ids [default: all artifacts and records].
+        #[arg(value_name = "ARTIFACT")]
+        artifacts: Vec<String>,
+        /// Instead, run this node again on another number of threads and compare what it gives.
+        #[arg(
+            long,
+            value_name = "NODE",
+            requires = "pipeline",
+            conflicts_with = "artifacts"
+        )]
+        rerun: Option<String>,
+        /// The pipeline of the node that is run again.
+        #[arg(long, value_name = "PIPELINE")]
+        pipeline: Option<String>,
+        #[command(flatten)]
+        places: Places,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove what none of the last runs needs; without `--delete`, only say what that is.
+    Gc {
+        /// Runs of each node whose results are kept.
+        #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+        keep_runs: u32,
+        /// Remove it.
+        #[arg(long)]
+        delete: bool,
+        #[command(flatten)]
+        places: Places,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what an artifact was made of, back to raw files.
+    Lineage {
+        /// An id or the start of one, or a node's output such as `report.tables`.
+        artifact: String,
+        /// The pipeline that a node's name belongs to [default: the latest that was run].
+        pipeline: Option<String>,
+        /// Of what was gathered, follow only what this value of an axis names, as a row of a report
+        /// does: `--of markov`; repeat it for several.
+        #[arg(long, value_name = "VALUE")]
+        of: Vec<String>,
+        #[command(flatten)]
+        places: Places,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say how two runs of a pipeline differ: parameters, artifacts, figures.
+    Diff {
+        /// Name of the pipeline.
+        pipeline: String,
+        /// A run: the start of its instant, `latest`, `latest~1`, or its file.
+        #[arg(default_value = "latest~1")]
+        old: String,
+        /// The run to compare with it.
+        #[arg(default_value = "latest")]
+        new: String,
+        #[command(flatten)]
+        places: Places,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Draw a pipeline.
+    Graph {
+        #[command(flatten)]
+        file: File,
+        /// How to write it.
+        #[arg(long, value_enum, default_value_t)]
+        format: graph::Format,
+    },
+    /// Print a JSON Schema of pipeline files, for editors.
+    Schema {
+        #[command(flatten)]
+        places: Places,
+    },
+    /// Print a script that completes this command line in a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Show an artifact: its files, schemas with meaning, statistics, first rows.
     Show {
         /// An id or the start of one, `samples@3fa91c2d`, or a node's output such as `split.samples`.
         artifact: String,
@@ -157,6 +252,8 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
             from,
             jobs,
             threads,
+            memory,
+            keep_going,
         } => file.with(|resolver, plan| {
             let find = |names: &[String]| {
                 let mut found = std::collections::BTreeSet::new();
@@ -174,7 +271,11 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
                 from: find(&from)?,
                 jobs,
                 threads,
+                memory,
+                is_going_on: keep_going,
             };
+            // Nobody removes from a store that is in use.
+            let _hold = resolver.store.hold().map_err(Failure::environment)?;
             run_until_signal(plan, resolver, &options)
         }),
         Command::Why { node, file, json } => file.with(|resolver, plan| {
@@ -186,30 +287,142 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
             list::status(plan, &Oracle::new(plan, resolver)?, json);
             Ok(ExitCode::SUCCESS)
         }),
+        Command::Graph { file, format } => file.with(|_, plan| {
+            line(graph::draw(plan, format).trim_end());
+            Ok(ExitCode::SUCCESS)
+        }),
+        other => obey_about_store(other),
+    }
+}
+
+/// Commands that need no pipeline, or look for one by themselves.
+fn obey_about_store(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Verify {
+            artifacts,
+            rerun,
+            pipeline,
+            places,
+            json,
+        } => {
+            if let (Some(node), Some(pipeline)) = (rerun, pipeline) {
+                let file = File { pipeline, places };
+                return file.with(|resolver, plan| {
+                    let _hold = resolver.store.hold().map_err(Failure::environment)?;
+                    let steps = plan.find(&node)?;
+                    let groups = Groups::new().map_err(Failure::environment)?;
+                    verify::rerun(plan, resolver, &steps, &groups)?;
+                    Ok(ExitCode::SUCCESS)
+                });
+            }
+            let store = Store::open(&places.store).map_err(Failure::environment)?;
+            let _hold = store.hold().map_err(Failure::environment)?;
+            let mut ids = Vec::new();
+            for text in &artifacts {
+                ids.push(show::by_id(&store, text)?.ok_or_else(|| unknown_artifact(text))?);
+            }
+            verify::store(&store, &ids, json)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Gc {
+            keep_runs,
+            delete,
+            places,
+            json,
+        } => {
+            let store = Store::open(&places.store).map_err(Failure::environment)?;
+            let n_runs = usize::try_from(keep_runs).unwrap_or(usize::MAX);
+            gc::collect(&store, n_runs, delete, json)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Lineage {
+            artifact,
+            pipeline,
+            of,
+            places,
+            json,
+        } => named(&artifact, pipeline, places, &mut |store, ids| {
+            let lineage = Lineage::of(store)?;
+            for &id in ids {
+                if json {
+                    print_json(&lineage.json(id, &of)?);
+                } else {
+                    lineage.print(id, &of)?;
+                }
+            }
+            Ok(())
+        }),
+        Command::Diff {
+            pipeline,
+            old,
+            new,
+            places,
+            json,
+        } => {
+            let store = Store::open(&places.store).map_err(Failure::environment)?;
+            let old = diff::find(&store, &pipeline, &old)?;
+            let new = diff::find(&store, &pipeline, &new)?;
+            diff::print(&store, &old, &new, json)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Schema { places } => {
+            let store = Store::open(&places.store).map_err(Failure::environment)?;
+            let fingerprints = Fingerprints::open(&store, places.paranoid);
+            let stages = Stages::new(&store, &fingerprints, Path::new("."))?;
+            print_json(&editor::schema(&stages)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "touchstone", &mut script);
+            line(String::from_utf8_lossy(&script).trim_end());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Show {
             artifact,
             pipeline,
             places,
             rows,
-        } => {
-            let store = Store::open(&places.store).map_err(Failure::environment)?;
-            if let Some(id) = show::by_id(&store, &artifact)? {
-                show::show(&store, id, rows)?;
-                return Ok(ExitCode::SUCCESS);
+        } => named(&artifact, pipeline, places, &mut |store, ids| {
+            for &id in ids {
+                show::show(store, id, rows)?;
             }
-            let pipeline = match pipeline {
-                Some(pipeline) => pipeline,
-                None => show::latest_file(&store).ok_or_else(|| unknown_artifact(&artifact))?,
-            };
-            let file = File { pipeline, places };
-            file.with(|resolver, plan| {
-                for id in show::by_name(&Oracle::new(plan, resolver)?, plan, &artifact)? {
-                    show::show(&store, id, rows)?;
-                }
-                Ok(ExitCode::SUCCESS)
-            })
-        }
+            Ok(())
+        }),
+        Command::Plan { .. }
+        | Command::Run { .. }
+        | Command::Why { .. }
+        | Command::Status { .. }
+        | Command::Graph { .. } => Err(Failure::new(Exit::Bug, "a command was lost")),
     }
+}
+
+/// What is done with artifacts that were found.
+type Look<'a> = &'a mut dyn FnMut(&Store, &[ArtifactId]) -> Result<(), Failure>;
+
+/// Hands over the artifacts that a text names: by their id, or by a node of a pipeline.
+fn named(
+    artifact: &str,
+    pipeline: Option<String>,
+    places: Places,
+    then: Look<'_>,
+) -> Result<ExitCode, Failure> {
+    let store = Store::open(&places.store).map_err(Failure::environment)?;
+    if let Some(id) = show::by_id(&store, artifact)? {
+        then(&store, &[id])?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let pipeline = match pipeline {
+        Some(pipeline) => pipeline,
+        None => show::latest_file(&store).ok_or_else(|| unknown_artifact(artifact))?,
+    };
+    let file = File { pipeline, places };
+    file.with(|resolver, plan| {
+        let ids = show::by_name(&Oracle::new(plan, resolver)?, plan, artifact)?;
+        then(resolver.store, &ids)?;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 fn unknown_artifact(text: &str) -> Failure {

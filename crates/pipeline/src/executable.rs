@@ -19,7 +19,7 @@ use crate::fingerprint::{Fingerprints, write_cache};
 use crate::process;
 
 /// The stages that come with the project, for suggestions.
-const STAGES: &[&str] = &[
+pub(crate) const STAGES: &[&str] = &[
     "ingest",
     "preprocess",
     "split",
@@ -149,25 +149,21 @@ impl<'a> Stages<'a> {
         })
     }
 
+    /// All that one of the project's own stages says of itself, documentation included.
+    ///
+    /// # Errors
+    /// If it is missing or does not describe itself.
+    pub fn description_of(&self, stage: &str) -> Result<Json, Failure> {
+        said(&self.locate(stage)?)
+    }
+
     fn describe(&self, path: &Path, hash: ContentHash) -> Result<Description, Failure> {
         let cache = self.cache("describe", hash);
         if let Some(description) = read_cache(&cache) {
             return Ok(description);
         }
-        let output = call(path, &["describe".to_owned()])?;
         let shown = path.display();
-        if !output.status.success() {
-            return Err(Failure::new(
-                Exit::Configuration,
-                format!("`{shown} describe` failed: {}", output.status),
-            )
-            .cause(text_of(&output.stderr)));
-        }
-        let description: Description = serde_json::from_slice(&output.stdout).map_err(|error| {
-            Failure::configuration(error).cause(format!(
-                "`{shown} describe` must print its description as JSON"
-            ))
-        })?;
+        let description: Description = said(path)?;
         if description.protocol != stage::PROTOCOL {
             return Err(Failure::new(
                 Exit::Configuration,
@@ -265,6 +261,24 @@ impl<'a> Stages<'a> {
             .join(what)
             .join(format!("{name}.json"))
     }
+}
+
+/// What a stage says of itself.
+fn said<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Failure> {
+    let output = call(path, &["describe".to_owned()])?;
+    let shown = path.display();
+    if !output.status.success() {
+        return Err(Failure::new(
+            Exit::Configuration,
+            format!("`{shown} describe` failed: {}", output.status),
+        )
+        .cause(text_of(&output.stderr)));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| {
+        Failure::configuration(error).cause(format!(
+            "`{shown} describe` must print its description as JSON"
+        ))
+    })
 }
 
 /// Runs a stage to answer a question and collects what it says.

@@ -10,6 +10,9 @@
 //!     in: { ROLE: REFERENCE }      # or a list of references where a role takes several
 //!     with: { ... }                # the stage's configuration
 //!     for: { AXIS: [VALUE, ...] }  # one element of the node for each combination
+//!     timeout: 2h                  # optional: after this long an element is stopped
+//!     memory: 4GiB                 # optional: what an element needs at most, shared between those that run
+//!     threads: 1                   # optional: most threads of an element
 //! ```
 //!
 //! A *reference* is `node`, `node.output`, `node[selection]` or `node[selection].output`. A
@@ -25,6 +28,7 @@ use serde_json::{Map, Value as Json};
 use stage::yaml::{self, Mapping, Value};
 use stage::{Exit, Failure};
 
+use crate::limits::{Limits, parse_memory, parse_time};
 use crate::reference::{is_axis, is_label, is_name};
 
 pub use crate::reference::Reference;
@@ -68,6 +72,8 @@ pub struct Node {
     pub with: Map<String, Json>,
     /// Axes in order.
     pub axes: Vec<Axis>,
+    /// What each of its elements may use.
+    pub limits: Limits,
 }
 
 /// One axis of a node.
@@ -222,6 +228,12 @@ struct Body {
     with: Mapping,
     #[serde(default, rename = "for")]
     axes: Ordered<Vec<Value>>,
+    #[serde(default)]
+    timeout: Option<String>,
+    #[serde(default)]
+    memory: Option<String>,
+    #[serde(default)]
+    threads: Option<usize>,
 }
 
 impl Body {
@@ -258,8 +270,20 @@ impl Body {
                 parse_axis(axis.clone(), values, &with).map_err(|message| (axis, message))?;
             axes.push(axis);
         }
+        let at = |needle: &'static str| move |message: String| (needle.to_owned(), message);
+        let timeout = self.timeout.as_deref().map(parse_time).transpose();
+        let memory = self.memory.as_deref().map(parse_memory).transpose();
+        if self.threads == Some(0) {
+            return Err(("threads".to_owned(), "`threads` is at least 1".to_owned()));
+        }
+        let limits = Limits {
+            timeout: timeout.map_err(at("timeout"))?,
+            memory: memory.map_err(at("memory"))?,
+            threads: self.threads,
+        };
         Ok(Node {
             name,
+            limits,
             stage: self.stage,
             inputs: self
                 .inputs

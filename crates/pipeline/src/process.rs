@@ -14,9 +14,10 @@ use std::io::{self, BufRead, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use wait4::Wait4;
@@ -56,6 +57,8 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 pub struct Ended {
     /// Exit code or signal.
     pub status: ExitStatus,
+    /// Whether it was stopped because it took too long.
+    pub is_late: bool,
     /// Wall time.
     pub wall_ms: u64,
     /// User and system time of the stage and its children.
@@ -126,11 +129,18 @@ impl Groups {
         }
     }
 
-    /// Runs a program to its end in a group of its own; what it prints goes to `log`.
+    /// Runs a program to its end in a group of its own; what it prints goes to `log`. One that takes
+    /// longer than `timeout` is killed with all its children.
     ///
     /// # Errors
     /// If it cannot be started or waited for.
-    pub fn run(&self, program: &Path, arguments: &[String], log: &File) -> io::Result<Ended> {
+    pub fn run(
+        &self,
+        program: &Path,
+        arguments: &[String],
+        log: &File,
+        timeout: Option<Duration>,
+    ) -> io::Result<Ended> {
         let started = Instant::now();
         let mut child = command(&self.own)
             .arg(EXEC)
@@ -147,29 +157,41 @@ impl Groups {
             let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
             alive.insert(group);
         }
-        let ended = self.see_off(&mut child, group, started);
+        let ended = self.see_off(&mut child, group, started, timeout);
         let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
         alive.remove(&group);
         ended
     }
 
-    fn see_off(&self, child: &mut Child, group: i32, started: Instant) -> io::Result<Ended> {
+    fn see_off(
+        &self,
+        child: &mut Child,
+        group: i32,
+        started: Instant,
+        timeout: Option<Duration>,
+    ) -> io::Result<Ended> {
         let pid = Pid::from_raw(group).ok_or(io::ErrorKind::InvalidInput)?;
         let told = self.tell('+', group);
         if told.is_err() || self.interrupted().is_some() {
             let _ = kill_process_group(pid, Signal::KILL);
         }
-        // Wait without reaping: as long as the stage is a zombie nobody else can get its number,
-        // so that the group which is killed is certainly its own.
-        let waited = loop {
-            match waitid(
-                WaitId::Pid(pid),
-                WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
-            ) {
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => break Err(io::Error::from(error)),
-                Ok(_) => break Ok(()),
-            }
+        let is_late = AtomicBool::new(false);
+        let waited = match timeout {
+            None => wait_for(pid),
+            Some(timeout) => std::thread::scope(|scope| {
+                let (ended, alarm) = channel::<()>();
+                let is_late = &is_late;
+                scope.spawn(move || {
+                    if alarm.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout) {
+                        is_late.store(true, Ordering::SeqCst);
+                        // Not reaped before this thread has ended: the number is still its own.
+                        let _ = kill_process_group(pid, Signal::KILL);
+                    }
+                });
+                let waited = wait_for(pid);
+                drop(ended);
+                waited
+            }),
         };
         let wall = started.elapsed();
         let _ = kill_process_group(pid, Signal::KILL);
@@ -178,11 +200,27 @@ impl Groups {
         told.and(waited).and(forgotten)?;
         Ok(Ended {
             status: used.status,
+            is_late: is_late.into_inner(),
             wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
             cpu_ms: u64::try_from((used.rusage.utime + used.rusage.stime).as_millis())
                 .unwrap_or(u64::MAX),
             peak_bytes: used.rusage.maxrss,
         })
+    }
+}
+
+/// Waits without reaping: as long as a stage is a zombie nobody else can get its number, so that the
+/// group which is killed is certainly its own.
+fn wait_for(pid: Pid) -> io::Result<()> {
+    loop {
+        match waitid(
+            WaitId::Pid(pid),
+            WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+        ) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(io::Error::from(error)),
+            Ok(_) => return Ok(()),
+        }
     }
 }
 

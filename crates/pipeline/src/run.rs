@@ -14,6 +14,7 @@ use crate::attempt::{Attempted, Order, Workshop};
 use crate::console::{Screen, count, duration};
 use crate::export;
 use crate::journal::{Fate, Journal};
+use crate::limits::{Limits, memory_of_machine};
 use crate::measure::processors;
 use crate::plan::Plan;
 use crate::process::Groups;
@@ -34,6 +35,11 @@ pub struct Options {
     pub jobs: Option<usize>,
     /// Threads of each stage; `None` to share the processors.
     pub threads: Option<usize>,
+    /// Memory that steps which run at once may need together, in bytes; `None` for that of the
+    /// machine. Counts what their nodes say they need.
+    pub memory: Option<u64>,
+    /// Whether what does not depend on a failed step is still run.
+    pub is_going_on: bool,
 }
 
 /// How a run ended.
@@ -71,6 +77,8 @@ struct Run<'a> {
     /// Lines about cached steps, written as soon as anything runs.
     held: Vec<String>,
     n_running: usize,
+    /// Memory that running steps may need, in bytes.
+    memory_in_use: u64,
     n_ran: usize,
     failures: Vec<Failure>,
     width: usize,
@@ -124,6 +132,7 @@ pub fn run(
         screen: Screen::new(),
         held: Vec::new(),
         n_running: 0,
+        memory_in_use: 0,
         n_ran: 0,
         failures: Vec::new(),
         width: width.unwrap_or(0).min(48),
@@ -175,7 +184,8 @@ impl<'a> Run<'a> {
         'a: 'scope,
     {
         let jobs = self.options.jobs.unwrap_or_else(processors).max(1);
-        let is_stopping = !self.failures.is_empty() || self.workshop.groups.interrupted().is_some();
+        let is_failed = !self.failures.is_empty() && !self.options.is_going_on;
+        let is_stopping = is_failed || self.workshop.groups.interrupted().is_some();
         for index in 0..self.plan.steps.len() {
             if is_stopping || self.places[index] != Place::Waiting {
                 continue;
@@ -199,11 +209,26 @@ impl<'a> Run<'a> {
                 State::Unreadable(_) => None,
                 State::Waiting | State::NotApplicable => continue,
             };
-            if self.n_running < jobs {
+            if self.n_running < jobs && self.has_memory(index) {
                 self.start(scope, sender, index, key);
             }
         }
         Ok(())
+    }
+
+    fn limits(&self, index: usize) -> Limits {
+        self.plan.pipeline.nodes[self.plan.steps[index].element.node].limits
+    }
+
+    fn memory_of(&self, index: usize) -> u64 {
+        self.limits(index).memory.unwrap_or(0)
+    }
+
+    /// Whether a step fits beside those that run; one that is too large for the machine runs alone.
+    fn has_memory(&self, index: usize) -> bool {
+        let budget = self.options.memory.or_else(memory_of_machine);
+        let needed = self.memory_of(index).saturating_add(self.memory_in_use);
+        self.n_running == 0 || budget.is_none_or(|budget| needed <= budget)
     }
 
     fn start<'scope>(
@@ -219,6 +244,7 @@ impl<'a> Run<'a> {
             self.screen.line(line);
         }
         self.n_running += 1;
+        self.memory_in_use += self.memory_of(index);
         self.places[index] = Place::Running;
         let step = &self.plan.steps[index];
         if let Some(key) = &key {
@@ -234,7 +260,8 @@ impl<'a> Run<'a> {
             threads: self
                 .options
                 .threads
-                .unwrap_or_else(|| (processors() / self.n_running).max(1)),
+                .unwrap_or_else(|| (processors() / self.n_running).max(1))
+                .min(self.limits(index).threads.unwrap_or(usize::MAX)),
             is_forced: self.forced.contains(&index),
         };
         let workshop = self.workshop;
@@ -248,6 +275,7 @@ impl<'a> Run<'a> {
 
     fn ended(&mut self, index: usize, attempted: Attempted) {
         self.n_running -= 1;
+        self.memory_in_use -= self.memory_of(index);
         self.screen.end(index);
         match attempted {
             Attempted::Ran {
@@ -306,6 +334,7 @@ impl<'a> Run<'a> {
                     )
                     .hint("the disk or the memory of this machine is probably failing"),
                 );
+                self.places[index] = Place::Out;
                 return;
             }
             if self.places[producer] == Place::Done {
@@ -390,8 +419,12 @@ impl<'a> Run<'a> {
             if n_not_applicable > 0 {
                 parts.push(format!("{n_not_applicable} not applicable"));
             }
+            let n_not_started = self.journal.count(Fate::NotStarted);
             if !self.failures.is_empty() {
                 parts.push(format!("{} failed", self.failures.len()));
+                if n_not_started > 0 {
+                    parts.push(format!("{n_not_started} not started"));
+                }
             }
             self.screen.line(format_args!(
                 "{} in {}",

@@ -16,6 +16,7 @@ use crate::description::MEASURED;
 use crate::grammar::Reference;
 use crate::plan::Plan;
 use crate::run::shown;
+use crate::statistics::Statistics;
 use crate::why::Oracle;
 
 /// Widest cell, in characters.
@@ -180,15 +181,24 @@ fn show_text(path: &Path) -> Result<(), Failure> {
 }
 
 fn show_table(folder: &Path, table: &'static Table, n_rows: usize) -> Result<(), Failure> {
-    let mut batches = tables::batches(folder, table).map_err(Failure::data)?;
+    let batches = tables::batches(folder, table).map_err(Failure::data)?;
     for text in table.doc.trim().lines() {
         line(format_args!("  {}", text.trim()));
     }
     let n = usize::try_from(batches.n_rows()).unwrap_or(usize::MAX);
     line(format_args!("  {}\n", count(n, "row")));
+    let mut statistics: Vec<Statistics> = table.columns.iter().map(|_| Statistics::new()).collect();
+    let mut first = None;
+    for batch in batches {
+        let batch = batch.map_err(Failure::data)?;
+        for (column, statistics) in statistics.iter_mut().enumerate() {
+            statistics.add(&batch, column).map_err(Failure::data)?;
+        }
+        first.get_or_insert(batch);
+    }
     let width = table.columns.iter().map(|column| column.name.len()).max();
     let width = width.unwrap_or(0);
-    for column in table.columns {
+    for (column, statistics) in table.columns.iter().zip(&statistics) {
         let data_type = type_name(&(column.data_type)());
         let nullable = if column.is_nullable { "?" } else { "" };
         line(format_args!(
@@ -197,11 +207,14 @@ fn show_table(folder: &Path, table: &'static Table, n_rows: usize) -> Result<(),
             format!("{data_type}{nullable}"),
             column.doc.trim()
         ));
+        let words = statistics.words();
+        if !words.is_empty() {
+            line(format_args!("  {:<width$}  {:<12}  {words}", "", ""));
+        }
     }
-    let Some(batch) = batches.next() else {
+    let Some(batch) = first else {
         return Ok(());
     };
-    let batch = batch.map_err(Failure::data)?;
     let rows = rows_of(&batch, n_rows).map_err(Failure::data)?;
     if !rows.is_empty() {
         line("");

@@ -326,7 +326,7 @@ fn key_path(input: &Input) -> String {
 }
 
 /// A difference in words.
-fn text_of(one: &Difference) -> String {
+pub(crate) fn text_of(one: &Difference) -> String {
     let change = format!(
         "{} -> {}",
         value_of(one.old.as_ref()),

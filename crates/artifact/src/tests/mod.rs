@@ -3,6 +3,7 @@
 mod killed;
 mod publishing;
 mod records;
+mod sweeping;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};

@@ -7,6 +7,10 @@ mod fake;
 #[cfg(test)]
 mod grammar;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod looking;
+#[cfg(test)]
 mod planning;
 #[cfg(test)]
 mod processes;
