@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::directions::Directions;
 use crate::estimator::{EstimatorError, Need, Scores};
 use crate::gradients::Gradients;
 use crate::problem::{InMemory, Problem};
@@ -180,6 +181,7 @@ struct Without<'a>(
     Need,
     Option<Gradients>,
     Option<Arc<dyn Projected>>,
+    Option<Directions>,
 );
 
 impl<'a> Without<'a> {
@@ -198,7 +200,14 @@ impl<'a> Without<'a> {
                 rows
             })
         });
-        Self(problem, need, gradients, projected)
+        let directions = problem.directions().map(|directions| {
+            let mut states = directions.states().clone();
+            if let Some(missing) = need.preconditioner() {
+                states.remove(&missing);
+            }
+            Directions::new(states).unwrap()
+        });
+        Self(problem, need, gradients, projected, directions)
     }
 }
 
@@ -225,6 +234,9 @@ impl Problem for Without<'_> {
     fn projected(&self) -> Option<&dyn Projected> {
         self.3.as_deref()
     }
+    fn directions(&self) -> Option<&Directions> {
+        self.4.as_ref()
+    }
     fn attention(&self) -> Option<&crate::Attention> {
         let has = self.1 != Need::Attention;
         has.then(|| self.0.attention()).flatten()
@@ -248,6 +260,9 @@ fn a_method_asks_for_exactly_what_it_uses() {
             Need::Curvature,
             Need::Attention,
             Need::HiddenStates,
+            Need::Adam,
+            Need::Kfac,
+            Need::Ekfac,
         ] {
             let without = Without::new(problem, need);
             let found = prepare(entry).estimate(&without, Seed::root(1), &|_| {});

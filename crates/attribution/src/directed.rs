@@ -7,7 +7,7 @@
 
 use crate::Seed;
 use crate::curvature::{Fitted, product, row_products};
-use crate::estimator::{EstimatorError, Scores};
+use crate::estimator::{Estimator, EstimatorError, Method, Need, OnProgress, Scores};
 use crate::problem::Problem;
 
 /// Which samples are sought.
@@ -41,8 +41,8 @@ pub struct Influential {
     pub by_layer: Vec<f64>,
 }
 
-/// A method of this kind.
-pub(crate) trait Directed {
+/// A method of this kind; what it does as an [`Estimator`] follows.
+pub(crate) trait Directed: Method {
     /// The direction of each target, a gradient of a loss, and what scales products with it. Linear
     /// in each target.
     fn directions(
@@ -51,6 +51,35 @@ pub(crate) trait Directed {
         targets: &[Vec<f64>],
         seed: Seed,
     ) -> Result<Directions, EstimatorError>;
+
+    /// What the chosen parameters need beyond the card.
+    fn chosen_needs(&self) -> &'static [Need] {
+        &[]
+    }
+}
+
+impl<M: Directed> Estimator for M {
+    fn estimate(
+        &self,
+        problem: &dyn Problem,
+        seed: Seed,
+        _on_progress: OnProgress<'_>,
+    ) -> Result<Scores, EstimatorError> {
+        scores(self, M::NAME, problem, seed)
+    }
+
+    fn influences(
+        &self,
+        problem: &dyn Problem,
+        asked: Asked<'_>,
+        seed: Seed,
+    ) -> Result<Option<Vec<OfRequest>>, EstimatorError> {
+        influences(self, M::NAME, problem, asked, seed).map(Some)
+    }
+
+    fn chosen_needs(&self) -> &'static [Need] {
+        Directed::chosen_needs(self)
+    }
 }
 
 /// One direction for each target.
@@ -60,7 +89,7 @@ pub(crate) struct Directions {
 }
 
 /// The scores of all samples against the mean loss over requests.
-pub(crate) fn scores(
+fn scores(
     method: &impl Directed,
     name: &'static str,
     problem: &dyn Problem,
@@ -78,7 +107,7 @@ pub(crate) fn scores(
 ///
 /// Time: one pass over the gradients of samples, with one product for each request, beside what the
 /// directions take. Memory: a direction for each request.
-pub(crate) fn influences(
+fn influences(
     method: &impl Directed,
     name: &'static str,
     problem: &dyn Problem,

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Seed;
 use crate::directed::{Asked, OfRequest};
+use crate::directions::Preconditioner;
 use crate::gradients::Gradients;
 use crate::problem::Problem;
 use crate::projected::{Projected, ProjectedError};
@@ -155,6 +156,15 @@ pub enum Need {
     Attention,
     /// [`Problem::hidden_states`].
     HiddenStates,
+    /// [`Problem::directions`] by the optimiser.
+    #[serde(rename = "adam_direction")]
+    Adam,
+    /// [`Problem::directions`] by K-FAC.
+    #[serde(rename = "kfac_direction")]
+    Kfac,
+    /// [`Problem::directions`] by EK-FAC.
+    #[serde(rename = "ekfac_direction")]
+    Ekfac,
 }
 
 impl Need {
@@ -170,6 +180,9 @@ impl Need {
             Self::Curvature => "curvature",
             Self::Attention => "attention",
             Self::HiddenStates => "hidden_states",
+            Self::Adam => "adam_direction",
+            Self::Kfac => "kfac_direction",
+            Self::Ekfac => "ekfac_direction",
         }
     }
 
@@ -185,6 +198,20 @@ impl Need {
             Self::Curvature => problem.projected().is_some_and(Projected::has_curvature),
             Self::Attention => problem.attention().is_some(),
             Self::HiddenStates => problem.hidden_states().is_some(),
+            Self::Adam | Self::Kfac | Self::Ekfac => self
+                .preconditioner()
+                .zip(problem.directions())
+                .is_some_and(|(one, directions)| directions.has(one)),
+        }
+    }
+
+    /// The preconditioner that it asks for, if it asks for one.
+    pub const fn preconditioner(self) -> Option<Preconditioner> {
+        match self {
+            Self::Adam => Some(Preconditioner::Adam),
+            Self::Kfac => Some(Preconditioner::Kfac),
+            Self::Ekfac => Some(Preconditioner::Ekfac),
+            _ => None,
         }
     }
 }

@@ -13,6 +13,7 @@
 mod conformance;
 mod curvature;
 mod directed;
+mod directions;
 mod estimator;
 mod gradients;
 mod histories;
@@ -28,6 +29,7 @@ mod space;
 mod toy;
 
 pub use directed::{Asked, Influential, OfRequest};
+pub use directions::{Directed, Directions, Preconditioner};
 pub use estimator::{
     Estimator, EstimatorError, Family, Need, OnProgress, Parameter, ParameterError,
     ParameterErrorKind, Scale, Scores, Suspect, Work,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tensors::{Csr, TensorError, Tensors};
 
+use crate::directions::Directions;
 use crate::gradients::Gradients;
 use crate::inside::{Attention, HiddenStates};
 use crate::projected::Projected;
@@ -33,6 +34,10 @@ pub trait Problem: Sync {
     }
     /// Gradients of losses, one row each.
     fn projected(&self) -> Option<&dyn Projected> {
+        None
+    }
+    /// Gradients of losses under preconditioners.
+    fn directions(&self) -> Option<&Directions> {
         None
     }
     /// How much predictions look at the event of each sample.
@@ -204,6 +209,7 @@ pub struct InMemory {
     losses: Option<Losses>,
     counts: Option<Counts>,
     gradients: Option<Gradients>,
+    directions: Option<Directions>,
     projected: Option<Shared>,
     attention: Option<Attention>,
     hidden_states: Option<HiddenStates>,
@@ -270,6 +276,9 @@ pub enum ProblemError {
     /// Gradients that do not fit together.
     #[error("gradients do not fit together: {0}")]
     Gradients(&'static str),
+    /// Gradients under preconditioners that do not fit together.
+    #[error("directions do not fit together: {0}")]
+    Directions(&'static str),
     /// Attention that makes no sense.
     #[error("wrong attention: {0}")]
     Attention(&'static str),
@@ -411,6 +420,23 @@ impl InMemory {
         Ok(self)
     }
 
+    /// Adds gradients under preconditioners.
+    ///
+    /// # Errors
+    /// If there are more or fewer than samples.
+    pub fn with_directions(mut self, directions: Directions) -> Result<Self, ProblemError> {
+        let wanted = self.samples.len();
+        if let Some(found) = directions.n_samples().filter(|&found| found != wanted) {
+            return Err(ProblemError::Length {
+                list: "directions",
+                found,
+                wanted,
+            });
+        }
+        self.directions = Some(directions);
+        Ok(self)
+    }
+
     /// Adds projected gradients.
     ///
     /// # Errors
@@ -513,6 +539,10 @@ impl Problem for InMemory {
 
     fn gradients(&self) -> Option<&Gradients> {
         self.gradients.as_ref()
+    }
+
+    fn directions(&self) -> Option<&Directions> {
+        self.directions.as_ref()
     }
 
     fn projected(&self) -> Option<&dyn Projected> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tensors::Csr;
 
 use crate::Seed;
+use crate::directions::{Directed, Directions, Preconditioner};
 use crate::gradients::{Gradients, State};
 use crate::inside::{Attention, HiddenStates};
 use crate::problem::{
@@ -130,6 +131,7 @@ pub(crate) fn problem(seed: u64) -> InMemory {
 /// What is known of a network.
 struct Inside {
     attention: Attention,
+    directions: Directions,
     states: HiddenStates,
 }
 
@@ -138,12 +140,14 @@ impl Inside {
         Self {
             attention: attention(samples, draw),
             states: states(samples, target, draw),
+            directions: directions(samples, draw),
         }
     }
 
     fn of(problem: &InMemory) -> Self {
         Self {
             attention: problem.attention().unwrap().clone(),
+            directions: problem.directions().unwrap().clone(),
             states: problem.hidden_states().unwrap().clone(),
         }
     }
@@ -152,8 +156,55 @@ impl Inside {
         problem
             .with_attention(self.attention)
             .and_then(|problem| problem.with_hidden_states(self.states))
+            .and_then(|problem| problem.with_directions(self.directions))
             .unwrap()
     }
+}
+
+/// Products under preconditioners at two states, for the Fisher matrix at the last alone; samples without
+/// a history have none, and some are zero.
+fn directions(samples: &Samples, draw: &mut seed::Sequence) -> Directions {
+    let mut state = |step: u64, is_adam: bool| {
+        let mut list = |from: f64| -> Vec<Option<f64>> {
+            (0..samples.len())
+                .map(|at| {
+                    let number = (draw.uniform() - from) * f64::from(u8::from(at % 5 > 0));
+                    (samples.history_row[at] > 0).then_some(number)
+                })
+                .collect()
+        };
+        Directed {
+            step,
+            learning_rate: Some(0.1 / step as f64),
+            target_norm: 0.5,
+            product: list(0.5),
+            update: is_adam.then(|| [list(0.5), list(0.0)]),
+        }
+    };
+    let adam = vec![state(1, true), state(2, true)];
+    Directions::new(BTreeMap::from([
+        (Preconditioner::Adam, adam),
+        (Preconditioner::Kfac, vec![state(2, false)]),
+        (Preconditioner::Ekfac, vec![state(2, false)]),
+    ]))
+    .unwrap()
+}
+
+/// The products of these positions.
+fn pick_directions(directions: &Directions, places: &[usize]) -> Directions {
+    let pick = |list: &Vec<Option<f64>>| places.iter().map(|&place| list[place]).collect();
+    let states = directions.states().iter().map(|(&preconditioner, states)| {
+        let states = states.iter().map(|state| Directed {
+            product: pick(&state.product),
+            update: state
+                .update
+                .as_ref()
+                .map(|lists| lists.each_ref().map(pick)),
+            ..*state
+        });
+        (preconditioner, states.collect())
+    });
+    Directions::new(states.collect()).unwrap()
 }
 
 /// Attention of some predictions; one event in seven is no input.
@@ -400,6 +451,7 @@ pub(crate) fn rearrange(problem: &InMemory, places: &[usize]) -> InMemory {
     let attention = problem.attention().unwrap();
     let states = problem.hidden_states().unwrap();
     let inside = Inside {
+        directions: pick_directions(problem.directions().unwrap(), places),
         attention: Attention {
             n_predictions: pick(&attention.n_predictions, places),
             even: pick(&attention.even, places),

@@ -189,13 +189,18 @@ fn check_needs(method: &Prepared, probe: &Offer) -> Result<(), Failure> {
         "method `{}` needs `{missing}`, which the probe{of} does not offer",
         method.entry().name
     ))
-    .hint("probe a model that offers it; `train describe` lists what each model offers"))
+    .hint("probe a model that offers it; `train describe` lists what each model offers, and what `gradients` of mode `probe` adds"))
 }
 
 /// Refuses gradients that were taken against other requests than those that are asked for.
 fn check_part(entry: &Entry, probe: &Offer, part: Part) -> Result<(), Failure> {
     let needs = |need| entry.needs.contains(&need);
-    let is_measured = entry.scale.is_signed() && (needs(Need::Gradients) || needs(Need::Projected));
+    let needs_direction = entry
+        .needs
+        .iter()
+        .any(|need| need.preconditioner().is_some());
+    let is_measured = entry.scale.is_signed()
+        && (needs(Need::Gradients) || needs(Need::Projected) || needs_direction);
     match probe.facts.get("gradients_part") {
         Some(found) if is_measured && *found != part.to_string() => Err(other_part(found, part)),
         _ => Ok(()),

@@ -1,17 +1,19 @@
 //! From the directory of a probe to the problem that methods see.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use attribution::{
-    Attention, Counts, Entry, Gradients, HiddenStates, InMemory, Losses, Need, Prepared, Problem,
-    ProblemError, Projected, Representations, Request, Samples, State, Stored, Target, Transition,
-    hidden_layout,
+    Attention, Counts, Directed, Directions, Entry, Gradients, HiddenStates, InMemory, Losses,
+    Need, Preconditioner, Prepared, Problem, ProblemError, Projected, Representations, Request,
+    Samples, State, Stored, Target, Transition, hidden_layout,
 };
 use stage::{Exit, Failure};
 use tables::{
-    ITEM_COUNTS, ItemCount, PROBE_ATTENTION, PROBE_GRADIENTS, Part, ProbeAttention, ProbeGradient,
-    ProbeRequest, ProbeSample, Row, TRANSITIONS, Table,
+    ITEM_COUNTS, ItemCount, PROBE_ATTENTION, PROBE_DIRECTIONS, PROBE_GRADIENTS, Part,
+    ProbeAttention, ProbeDirection, ProbeGradient, ProbeRequest, ProbeSample, Row, TRANSITIONS,
+    Table,
 };
 
 use crate::config::other_part;
@@ -44,6 +46,13 @@ pub(crate) fn read(directory: &Path, method: &Prepared, part: Part) -> Result<In
     {
         let gradients = Gradients::new(states).map_err(inconsistent)?;
         problem = problem.with_gradients(gradients).map_err(inconsistent)?;
+    }
+    let wanted: Vec<Preconditioner> = method.needs().filter_map(Need::preconditioner).collect();
+    if !wanted.is_empty()
+        && let Some(states) = directions(directory, problem.samples(), &wanted, (entry, part))?
+    {
+        let directions = Directions::new(states).map_err(inconsistent)?;
+        problem = problem.with_directions(directions).map_err(inconsistent)?;
     }
     if needs(Need::Projected) && Stored::is_in(directory) {
         let projected = projected(directory, &problem, entry, part)?;
@@ -174,7 +183,7 @@ fn gradients(
         let at = by_id.get(n_rows).copied();
         let at = at.filter(|&at| samples.id[at] == row.sample_id);
         let (Some(at), Some(state)) = (at, states.last_mut()) else {
-            return Err(misplaced(row.sample_id, row.step));
+            return Err(misplaced(&PROBE_GRADIENTS, row.sample_id, row.step));
         };
         n_rows += 1;
         state.norm[at] = row.norm;
@@ -184,6 +193,79 @@ fn gradients(
     }
     check_complete(&states, n_rows, n)?;
     Ok(Some(states))
+}
+
+/// Gradients under the preconditioners that are wanted; `None` where the probe took none at all.
+fn directions(
+    directory: &Path,
+    samples: &Samples,
+    wanted: &[Preconditioner],
+    (entry, part): (&Entry, Part),
+) -> Result<Option<BTreeMap<Preconditioner, Vec<Directed>>>, Failure> {
+    if !directory.join(PROBE_DIRECTIONS.file_name()).is_file() {
+        return Ok(None);
+    }
+    let n = samples.len();
+    let mut by_id: Vec<usize> = (0..n).collect();
+    by_id.sort_unstable_by_key(|&at| samples.id[at]);
+    let mut states: BTreeMap<Preconditioner, Vec<Directed>> = BTreeMap::new();
+    // Rows come by state, preconditioner and sample: all of the samples, or the table is not whole.
+    let mut n_rows = 0;
+    for row in tables::rows::<ProbeDirection>(directory).map_err(Failure::data)? {
+        let row = row.map_err(Failure::data)?;
+        if entry.scale.is_signed() && row.part != part {
+            return Err(other_part(row.part, part));
+        }
+        let place = by_id.get(n_rows % n.max(1)).copied();
+        let place = place.filter(|&at| samples.id[at] == row.sample_id);
+        let Some(at) = place else {
+            return Err(misplaced(&PROBE_DIRECTIONS, row.sample_id, row.step));
+        };
+        let is_first = n_rows.is_multiple_of(n.max(1));
+        n_rows += 1;
+        let preconditioner = preconditioner(row.preconditioner);
+        if !wanted.contains(&preconditioner) {
+            continue;
+        }
+        let states = states.entry(preconditioner).or_default();
+        if is_first {
+            let has_update = preconditioner == Preconditioner::Adam;
+            states.push(Directed {
+                step: row.step,
+                learning_rate: row.learning_rate,
+                target_norm: row.target_norm,
+                product: vec![None; n],
+                update: has_update.then(|| [vec![None; n], vec![None; n]]),
+            });
+        }
+        let state = states.last_mut().filter(|state| state.step == row.step);
+        let Some(state) = state else {
+            return Err(misplaced(&PROBE_DIRECTIONS, row.sample_id, row.step));
+        };
+        state.product[at] = row.product;
+        if let Some([products, norms]) = &mut state.update {
+            products[at] = row.update_product;
+            norms[at] = row.update_norm;
+        }
+    }
+    if !n_rows.is_multiple_of(n.max(1)) {
+        let message = format!(
+            "`{}` has {n_rows} rows, which is no multiple of the {n} samples",
+            PROBE_DIRECTIONS.file_name(),
+        );
+        return Err(
+            Failure::new(Exit::Data, message).hint("run the node that made the probe again")
+        );
+    }
+    Ok(Some(states))
+}
+
+fn preconditioner(word: tables::Preconditioner) -> Preconditioner {
+    match word {
+        tables::Preconditioner::Adam => Preconditioner::Adam,
+        tables::Preconditioner::Kfac => Preconditioner::Kfac,
+        tables::Preconditioner::Ekfac => Preconditioner::Ekfac,
+    }
 }
 
 /// Attention that each sample's event receives; `None` where the probe took none.
@@ -260,11 +342,11 @@ fn check_complete(states: &[State], n_rows: usize, n: usize) -> Result<(), Failu
     }
 }
 
-/// A row of `probe_gradients` that is not of the sample whose turn it is.
-fn misplaced(sample_id: u64, step: u64) -> Failure {
+/// A row of a table that is not of the sample whose turn it is.
+fn misplaced(table: &Table, sample_id: u64, step: u64) -> Failure {
     let message = format!(
         "sample {sample_id} of `{}` at step {step} is not the next of the probe's samples",
-        PROBE_GRADIENTS.file_name(),
+        table.file_name(),
     );
     Failure::new(Exit::Data, message).hint("run the node that made the probe again")
 }

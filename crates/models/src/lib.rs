@@ -8,6 +8,7 @@ mod card;
 mod cells;
 mod counts;
 mod data;
+mod directions;
 mod factors;
 mod gradient_rows;
 mod history;
@@ -22,6 +23,7 @@ mod tokens;
 
 pub use card::{Card, CardError, CardErrorKind, load, save};
 pub use data::{DataError, Samples, TrainingData};
+pub use directions::{Along, BlockCard, Damped, Direction, Labels, Preconditioner, Update};
 pub use gradient_rows::{Basis, GradientLayer, GradientRows, Measure, Projection};
 pub use history::{History, Sequences};
 pub use inside::{

@@ -9,6 +9,7 @@ use tables::Event;
 use tensors::{Csr, CsrError, TensorError, Tensors};
 
 use crate::data::TrainingData;
+use crate::directions::{Along, Damped, Direction, Preconditioner};
 use crate::gradient_rows::{GradientRows, Measure, Projection};
 use crate::history::History;
 use crate::inside::{AttentionMaps, HiddenStates};
@@ -143,6 +144,38 @@ pub trait LossGradients: Send + Sync {
         target: &TargetGradient,
         on_progress: &(dyn Fn(u64) + Sync),
     ) -> Vec<Option<SampleGradient>>;
+
+    /// The directions of a target by those of `wanted` that rest on the Fisher matrix of the training
+    /// samples, in their order. `seed` draws labels, where they are sampled; `on_progress` is told of
+    /// every sample twice.
+    fn fisher_directions(
+        &self,
+        data: &TrainingData<'_>,
+        target: &TargetGradient,
+        wanted: (&[Preconditioner], Damped),
+        seed: Seed,
+        on_progress: &(dyn Fn(u64) + Sync),
+    ) -> Vec<Direction>;
+
+    /// The direction of a target by the optimiser of a state that training handed over: the one at
+    /// which these gradients are.
+    ///
+    /// # Errors
+    /// If the state of the optimiser is missing or of another size.
+    fn adam_direction(
+        &self,
+        state: &Tensors,
+        target: &TargetGradient,
+    ) -> Result<Direction, TensorError>;
+
+    /// [`Self::samples`], and how each of them lies to some directions, in their order.
+    fn samples_along(
+        &self,
+        data: &TrainingData<'_>,
+        chosen: &[u32],
+        along: (&TargetGradient, &[Direction]),
+        on_progress: &(dyn Fn(u64) + Sync),
+    ) -> Vec<Option<(SampleGradient, Vec<Along>)>>;
 
     /// The same gradients, those of requests by a measure, made short layer by layer. The matrices follow from `seed` and names of
     /// layers; principal components also from the training samples.

@@ -453,6 +453,18 @@ words! {
 }
 
 words! {
+    /// What stands between the gradients of a sample and of the target.
+    Preconditioner, "preconditioner", {
+        /// What `AdamW` divides a gradient by.
+        Adam = "adam",
+        /// A damped Fisher matrix, a Kronecker product for each layer.
+        Kfac = "kfac",
+        /// The same with measured eigenvalues.
+        Ekfac = "ekfac",
+    }
+}
+
+words! {
     /// Where a sample comes from.
     Origin, "origin", {
         /// An event of the log.
@@ -493,6 +505,7 @@ pub(crate) fn is_known_word(word: &str) -> bool {
         Event::WORDS,
         Part::WORDS,
         Origin::WORDS,
+        Preconditioner::WORDS,
         Suspect::WORDS,
         Tier::WORDS,
     ]

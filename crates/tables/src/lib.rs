@@ -10,7 +10,9 @@ pub mod schema;
 mod table;
 mod write;
 
-pub use cell::{Event, Instant, NotAnInstant, Origin, Part, Suspect, Tier, UnknownWord};
+pub use cell::{
+    Event, Instant, NotAnInstant, Origin, Part, Preconditioner, Suspect, Tier, UnknownWord,
+};
 pub use id::{INSERTED_FILE, NOT_RANKED, SampleId, shortlex};
 pub use read::{Batches, Rows, batches, read_all, rows};
 pub use row::Row;
@@ -49,6 +51,8 @@ pub static TABLES: &[&Table] = &[
     &PROBE_SAMPLES,
     &PROBE_REQUESTS,
     &PROBE_GRADIENTS,
+    &PROBE_DIRECTIONS,
+    &PROBE_CURVATURES,
     &PROBE_ATTENTION,
     &PROJECTION_FIDELITY,
     &ITEM_COUNTS,

@@ -7,7 +7,7 @@ mod estimate;
 
 pub use estimate::*;
 
-use crate::cell::{Event, Instant, Origin, Part};
+use crate::cell::{Event, Instant, Origin, Part, Preconditioner};
 use crate::row::table;
 
 // ---------------------------------------------------------------------------------------------
@@ -565,6 +565,60 @@ table! {
         target_product: Option<f64>,
         /// Distance of the probabilities of all items from the target as a one-hot vector.
         error_norm: Option<f64>,
+    }
+}
+
+table! {
+    /// How the gradient of one training sample lies to that of the target under a preconditioner, at one
+    /// state of the training, over all parameters. Sorted by (`step`, `preconditioner`, `sample_id`), the
+    /// preconditioners in the order of their list; those that rest on a Fisher matrix are taken at the
+    /// fitted model alone, which is the last step.
+    pub PROBE_DIRECTIONS = "probe_directions" of ProbeDirection {
+        /// Steps of training that led to the state.
+        step: u64,
+        /// What stands between the two gradients.
+        preconditioner: Preconditioner,
+        /// The sample.
+        sample_id: u64,
+        /// Learning rate of the last of those steps; null where states were not kept.
+        learning_rate: Option<f64>,
+        /// Part whose requests are the target.
+        part: Part,
+        /// Length of the gradient of the mean loss of the target.
+        target_norm: f64,
+        /// Product of the gradient of the sample with that of the target under the preconditioner; null
+        /// where the sample gives no loss term.
+        product: Option<f64>,
+        /// Product of the sample's gradient with itself under the preconditioner; null for `adam`.
+        self_product: Option<f64>,
+        /// Product of the gradient of the target with the step that `AdamW` would take next on this
+        /// sample alone, per unit of learning rate; null for others than `adam`.
+        update_product: Option<f64>,
+        /// Length of that step.
+        update_norm: Option<f64>,
+    }
+}
+
+table! {
+    /// The block of one parameter in a Fisher matrix that directions of a probe rest on. Sorted by (`step`,
+    /// `preconditioner`, `parameter`), the preconditioners in the order of their list.
+    pub PROBE_CURVATURES = "probe_curvatures" of ProbeCurvature {
+        /// Steps of training that led to the state.
+        step: u64,
+        /// What it is part of.
+        preconditioner: Preconditioner,
+        /// Name of the parameter.
+        parameter: String,
+        /// Its rows.
+        n_rows: u64,
+        /// Its columns.
+        n_columns: u64,
+        /// Whether the block stands in the basis of a layer's factors; otherwise it is a diagonal.
+        is_turned: bool,
+        /// Mean of its eigenvalues before damping, in nats squared per squared unit of a parameter.
+        mean_eigenvalue: f64,
+        /// What is added to each of them: `gradients.damping` of `train` times that mean.
+        damping: f64,
     }
 }
 

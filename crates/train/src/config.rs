@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::act::{self, Act, Regime};
+use crate::gradients::config::{
+    self as gradients, GRADIENTS, GRADIENTS_PART, Gradients, PROJECTED,
+};
+use crate::inside::config::{self as attention, ATTENTION, Attention};
 use crate::tune;
-use models::{Capability, Entry, Measure, Projection, REGISTRY};
+use models::{Capability, Entry, REGISTRY};
 use serde::{Deserialize, Serialize};
 use stage::yaml::Named;
 use stage::{Exit, Failure, Offer, Offers, suggest};
-use tables::Part;
 
 /// What to fit or probe, and how to rank.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -150,69 +153,6 @@ impl Default for Serve {
     }
 }
 
-/// Which gradients mode `probe` takes.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Gradients {
-    /// Part whose requests make the gradient of the target.
-    #[serde(default = "fit_part")]
-    pub part: Part,
-    /// What these requests cost.
-    #[serde(default)]
-    pub measure: MeasureName,
-    /// Difference of scores at which one item stands clearly above another, for `measure: ndcg`.
-    #[serde(default = "two")]
-    pub temperature: f64,
-    /// Whether the gradients themselves are kept, made short: what curvature is estimated from. Of a
-    /// model whose gradients are short they are kept as they are.
-    #[serde(default)]
-    pub projection: Option<Projection>,
-}
-
-/// What a request costs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MeasureName {
-    /// The cross-entropy of its relevant items.
-    #[default]
-    Loss,
-    /// One minus NDCG at smooth ranks.
-    Ndcg,
-}
-
-/// What requests of the target cost.
-pub(crate) fn measure(config: &Config) -> Measure {
-    match config.gradients {
-        Some(Gradients {
-            measure: MeasureName::Ndcg,
-            temperature,
-            ..
-        }) => Measure::Ndcg { temperature },
-        _ => Measure::Loss,
-    }
-}
-
-fn two() -> f64 {
-    2.0
-}
-
-fn fit_part() -> Part {
-    Part::ValuationFit
-}
-
-/// Whose attention mode `probe` takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Attention {
-    /// Part whose predictions look at events.
-    #[serde(default = "training_part")]
-    pub part: Part,
-}
-
-fn training_part() -> Part {
-    Part::Training
-}
-
 /// TF-IDF features of histories and items.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -306,18 +246,8 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
     }
 }
 
-/// The capability that mode `probe` passes on only where it is told to take gradients.
-pub(crate) const GRADIENTS: &str = Capability::Gradients.as_str();
-/// The capability that it passes on, or adds to gradients, where it is told to keep them projected.
-const PROJECTED: &str = Capability::GradientRows.as_str();
-/// What a model that writes its gradients down can say beside them.
-const CURVATURE: &str = "curvature";
-/// The capability that it passes on where it is told to take attention.
-const ATTENTION: &str = Capability::Attention.as_str();
 /// The capability that it passes on where it is told to keep hidden states.
 const HIDDEN_STATES: &str = Capability::HiddenStates.as_str();
-/// The fact that says which requests gradients are measured against.
-const GRADIENTS_PART: &str = "gradients_part";
 /// The input with states along the training.
 const CHECKPOINTS: &str = "checkpoints";
 
@@ -466,18 +396,7 @@ fn check_serve(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
 
 /// What of a model's capabilities its probe has, with what the probe adds to them.
 pub(crate) fn probed<'w>(config: &Config, model: &BTreeSet<&'w str>) -> BTreeSet<&'w str> {
-    let mut words = model.clone();
-    let projection = config.gradients.and_then(|gradients| gradients.projection);
-    if projection.is_none() {
-        words.remove(PROJECTED);
-    } else if model.contains(PROJECTED) {
-        words.insert(CURVATURE);
-    } else if model.contains(GRADIENTS) {
-        words.insert(PROJECTED);
-    }
-    if config.gradients.is_none() {
-        words.remove(GRADIENTS);
-    }
+    let mut words = gradients::probed(config.gradients.as_ref(), model);
     if config.attention.is_none() {
         words.remove(ATTENTION);
     }
@@ -500,56 +419,17 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
         offer.facts.clone_from(&model.facts);
     }
     offer.capabilities.insert("representations".to_owned());
-    if let Some(Attention { part: Part::Test }) = config.attention {
-        return Err(
-            wrong("`attention.part` cannot be `test`: the test part only judges")
-                .hint("write `attention: {}` for the predictions of the samples themselves"),
-        );
+    if let Some(attention) = config.attention {
+        attention::check(attention)?;
     }
     let has_states = offers.contains_key(CHECKPOINTS);
-    match config.gradients {
-        Some(Gradients {
-            part,
-            measure,
-            temperature,
-            projection,
-        }) => {
-            if !(temperature.is_finite() && temperature > 0.0) {
-                return Err(wrong(format!(
-                    "`gradients.temperature` is {temperature}, wanted a number above 0"
-                )));
-            }
-            let is_exact_only = model.is_some_and(|model| {
-                model.capabilities.contains(PROJECTED) && !model.capabilities.contains(GRADIENTS)
-            });
-            if measure == MeasureName::Ndcg && is_exact_only {
-                return Err(
-                    wrong("this model measures requests by its loss alone, not by `ndcg`")
-                        .hint("leave `gradients.measure` out"),
-                );
-            }
-            if !matches!(part, Part::ValuationFit | Part::ValuationTune) {
-                return Err(wrong(format!(
-                    "`gradients.part` cannot be `{part}`: importance is measured against a valuation part"
-                ))
-                .hint("write `gradients: { part: valuation.fit }`"));
-            }
-            for (name, size) in projection
-                .iter()
-                .flat_map(|one| [("rank", one.rank), ("table_width", one.table_width)])
-            {
-                if size == 0 {
-                    return Err(wrong(format!(
-                        "`gradients.projection.{name}` is 0: nothing would be left"
-                    ))
-                    .hint("write a number from 1 up"));
-                }
-            }
+    match &config.gradients {
+        Some(gradients) => {
+            gradients::check(gradients, model, has_states)?;
             let has_any = [GRADIENTS, PROJECTED].map(|word| offer.capabilities.contains(word));
             if has_any.contains(&true) {
-                offer
-                    .facts
-                    .insert(GRADIENTS_PART.to_owned(), part.to_string());
+                let part = gradients.part.to_string();
+                offer.facts.insert(GRADIENTS_PART.to_owned(), part);
                 if has_states {
                     offer.capabilities.insert("trajectory".to_owned());
                 }
@@ -633,6 +513,20 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_offers_the_directions_it_is_asked_for_where_there_are_gradients() {
+        let asked = "mode: probe\ngradients: { directions: [ekfac, kfac] }\n";
+        for (name, has) in [("sasrec", true), ("markov", false)] {
+            let model = check(&config(&format!("model: {name}\n")), &Offers::new()).unwrap();
+            let wired = Offers::from([("model".to_owned(), model["model"].clone())]);
+            let probe = check(&config(asked), &wired).unwrap();
+            for word in ["kfac_direction", "ekfac_direction"] {
+                assert_eq!(probe["probe"][0].capabilities.contains(word), has, "{name}");
+            }
+            assert!(!probe["probe"][0].capabilities.contains("adam_direction"));
+        }
+    }
+
+    #[test]
     #[expect(clippy::too_many_lines, reason = "a list")]
     fn wrong_configurations_say_what_to_write() {
         let nothing = Offers::new();
@@ -713,6 +607,21 @@ mod tests {
                 "mode: respond\nmodel: sasrec\nkeep_checkpoints: 2\n",
                 &["samples"],
                 "belongs to mode `fit`",
+            ),
+            (
+                "mode: probe\ngradients: { directions: [adam] }\n",
+                &["model"],
+                "needs the input `checkpoints`",
+            ),
+            (
+                "mode: probe\ngradients: { directions: [kfac, kfac] }\n",
+                &["model"],
+                "`kfac` twice",
+            ),
+            (
+                "mode: probe\ngradients: { directions: [kfac], damping: 0 }\n",
+                &["model"],
+                "wanted a number above 0",
             ),
             (
                 "model: { name: sasrec, negatives: 9 }\n",

@@ -136,7 +136,7 @@ fn acting() -> Vec<Field> {
 
 /// What the modes beside `fit` look at.
 fn other_modes() -> Vec<Field> {
-    use FieldKind::{Boolean, Integer, Number, String};
+    use FieldKind::{Boolean, Integer, List, Number, String};
     vec![
         field(
             "replicas",
@@ -185,6 +185,24 @@ fn other_modes() -> Vec<Field> {
             Boolean,
             Some("true"),
             "whether tables of items, positions and attributes are part of the gradient",
+        ),
+        field(
+            "gradients.directions",
+            List,
+            Some("[]"),
+            "preconditioners between the gradients of samples and requests, under which products are kept: `adam`, what the optimiser divides by, at each of the `checkpoints`; `kfac`, `ekfac`, a damped Fisher matrix at the fitted model",
+        ),
+        field(
+            "gradients.damping",
+            Number,
+            Some("0.1"),
+            "what is added to the eigenvalues of each parameter's block of a Fisher matrix, as a share of their mean; above 0",
+        ),
+        field(
+            "gradients.labels",
+            String,
+            Some("observed"),
+            "whose labels the gradients of a Fisher matrix are of; `observed`: those of the samples (empirical); `sampled`: one each, drawn from the model",
         ),
         field(
             "attention.part",

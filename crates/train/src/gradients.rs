@@ -1,17 +1,23 @@
 //! Mode `probe` with `gradients`: lengths of the gradients of single samples, and their products with
 //! the gradient of what the requests of one part cost, at the fitted model or at every state that is
-//! wired; and the gradients themselves, projected, where that is asked for.
+//! wired; the same products under preconditioners, and the gradients themselves, projected, where that is
+//! asked for.
+
+pub(crate) mod config;
+mod directions;
 
 use std::path::Path;
 
 use models::{
-    History, LossGradients, Measure, Model, Projection, Seed, Sequences, TargetGradient, Tensors,
+    History, LossGradients, Model, Preconditioner, Seed, Sequences, TargetGradient, Tensors,
     TrainingData,
 };
 use stage::{Exit, Failure, Io};
-use tables::{KeptCheckpoint, Part, ProbeGradient, Request, RowWriter};
+use tables::{KeptCheckpoint, ProbeGradient, Request, RowWriter};
 
 use crate::projected;
+use config::Gradients;
+use directions::Writers;
 
 /// A state along the training, or the fitted model where none is wired.
 pub(crate) struct State {
@@ -27,9 +33,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) data: &'a TrainingData<'a>,
     pub(crate) sequences: &'a Sequences,
     pub(crate) requests: &'a [Request],
-    pub(crate) part: Part,
-    pub(crate) measure: Measure,
-    pub(crate) projection: Option<Projection>,
+    pub(crate) configured: &'a Gradients,
     pub(crate) seed: Seed,
 }
 
@@ -42,7 +46,7 @@ pub(crate) fn write(asked: &Asked<'_>, io: &Io, out: &Path) -> Result<(), Failur
     let (numbers, of_part): (Vec<u32>, Vec<(History<'_>, &[u32])>) = asked
         .requests
         .iter()
-        .filter(|request| request.part == asked.part && !request.relevant.is_empty())
+        .filter(|request| request.part == asked.configured.part && !request.relevant.is_empty())
         .filter_map(|request| {
             // Every history was seen when the requests were read.
             let history = asked
@@ -55,7 +59,10 @@ pub(crate) fn write(asked: &Asked<'_>, io: &Io, out: &Path) -> Result<(), Failur
     if of_part.is_empty() {
         return Err(Failure::new(
             Exit::Data,
-            format!("no request of part `{}` has a relevant item", asked.part),
+            format!(
+                "no request of part `{}` has a relevant item",
+                asked.configured.part
+            ),
         )
         .hint("make the part larger with `parts` or `instants` of `split`"));
     }
@@ -63,13 +70,13 @@ pub(crate) fn write(asked: &Asked<'_>, io: &Io, out: &Path) -> Result<(), Failur
     if let Some(gradients) = asked.model.gradients() {
         write_exact(asked, gradients, &states, &of_part, io, out)?;
     }
-    if let Some(projection) = &asked.projection {
+    if let Some(projection) = &asked.configured.projection {
         projected::write(asked, &states, (&numbers, &of_part), projection, io, out)?;
     }
     Ok(())
 }
 
-/// Writes `probe_gradients`.
+/// Writes `probe_gradients`, and `probe_directions` with `probe_curvatures` where directions are asked for.
 fn write_exact(
     asked: &Asked<'_>,
     gradients: &dyn LossGradients,
@@ -78,8 +85,15 @@ fn write_exact(
     io: &Io,
     out: &Path,
 ) -> Result<(), Failure> {
-    let total = states.len() as u64 * asked.data.n_samples() as u64;
-    let progress = std::sync::Mutex::new(io.progress("gradients of samples", total));
+    let configured = asked.configured;
+    let n = asked.data.n_samples() as u64;
+    let by_fisher = configured.directions.iter();
+    let by_fisher = by_fisher
+        .filter(|&&one| one != Preconditioner::Adam)
+        .count();
+    // A Fisher matrix looks at every sample twice.
+    let passes = states.len() as u64 + if by_fisher > 0 { 2 } else { 0 };
+    let progress = std::sync::Mutex::new(io.progress("gradients of samples", passes * n));
     let on_progress = |done| {
         // A poisoned bar belongs to a panic that is on its way already.
         if let Ok(mut progress) = progress.lock() {
@@ -90,21 +104,24 @@ fn write_exact(
     order.sort_unstable_by_key(|&at| asked.data.sample_id(at));
     let all: Vec<u32> = (0..).take(asked.data.n_samples()).collect();
     let mut writer = RowWriter::<ProbeGradient>::create(out).map_err(Failure::environment)?;
-    for state in states {
+    let mut writers = Writers::create(configured, out)?;
+    for (at, state) in states.iter().enumerate() {
         let there = match &state.weights {
             Some(weights) => Some(gradients.at(weights).map_err(Failure::data)?),
             None => None,
         };
         let there: &dyn LossGradients = there.as_deref().unwrap_or(gradients);
-        let target: TargetGradient = there.target(of_part, asked.measure);
-        let found = there.samples(asked.data, &all, &target, &on_progress);
+        let target: TargetGradient = there.target(of_part, configured.measure());
+        let is_last = at + 1 == states.len();
+        let directions = directions::of(asked, there, state, (&target, is_last), &on_progress)?;
+        let found = there.samples_along(asked.data, &all, (&target, &directions), &on_progress);
         for &at in &order {
-            let sample = found[at];
+            let sample = found[at].as_ref().map(|(sample, _)| sample);
             let row = ProbeGradient {
                 step: state.step,
                 sample_id: asked.data.sample_id(at),
                 learning_rate: state.learning_rate,
-                part: asked.part,
+                part: configured.part,
                 target_norm: target.norm(),
                 norm: sample.map(|sample| sample.norm),
                 norm_without_tables: sample.map(|sample| sample.norm_without_tables),
@@ -113,9 +130,17 @@ fn write_exact(
             };
             writer.push(row).map_err(Failure::environment)?;
         }
+        if let Some(writers) = &mut writers {
+            let rows = order.iter().map(|&at| {
+                let along = found[at].as_ref().map(|(_, along)| along.as_slice());
+                (asked.data.sample_id(at), along)
+            });
+            let rows: Vec<_> = rows.collect();
+            writers.push(state, configured, (&directions, target.norm()), &rows)?;
+        }
     }
     writer.finish().map_err(Failure::environment)?;
-    Ok(())
+    writers.map_or(Ok(()), Writers::finish)
 }
 
 /// The states that are wired, or the fitted model alone.

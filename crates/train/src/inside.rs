@@ -4,6 +4,8 @@
 //! Attention goes through the network a few hundred windows at a time and leaves five numbers for each
 //! event. Hidden states are in memory at once: 4 bytes x (samples + requests + items) x columns.
 
+pub(crate) mod config;
+
 use std::path::Path;
 
 use models::hidden_layout as layout;

@@ -26,7 +26,9 @@ mod watch;
 use stage::{Description, Failure, Io, Offers, Stage};
 
 pub use act::{Act, Regime, Reweight, Shape};
-pub use config::{Attention, Config, Features, Mode, Seen, Serve, Tune};
+pub use config::{Config, Features, Mode, Seen, Serve, Tune};
+pub use gradients::config::{Gradients, MeasureName};
+pub use inside::config::Attention;
 
 /// The stage.
 pub struct Train;

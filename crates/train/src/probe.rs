@@ -2,7 +2,8 @@
 //!
 //! The directory holds `probe.json`, `probe_samples.parquet`, `probe_requests.parquet`,
 //! `representations.safetensors` and, where the model has them, `item_counts.parquet`,
-//! `transitions.parquet` and, where asked for, `probe_gradients.parquet`, the folder `projected` with
+//! `transitions.parquet` and, where asked for, `probe_gradients.parquet`, `probe_directions.parquet`,
+//! `probe_curvatures.parquet`, the folder `projected` with
 //! `projected.json`, `probe_attention.parquet` and `hidden.safetensors`, and `projection_fidelity.parquet`. Representations are sparse matrices of rows of length 1: `histories`,
 //! whose row 0 is the empty history, and `items`, a row per catalogue item.
 
@@ -16,10 +17,10 @@ use serde::Serialize;
 use stage::{Exit, Failure, Io};
 use tables::{ItemCount, ProbeRequest, ProbeSample, Request, RowWriter, Sample, Transition};
 
-use crate::config::{self, Attention, Config, Features, Gradients};
+use crate::config::{self, Config, Features};
 use crate::gradients;
 use crate::inputs::{self, Catalogue};
-use crate::inside;
+use crate::inside::{self, config::Attention};
 
 /// Histories whose features are computed before they are stored.
 const BLOCK: usize = 4096;
@@ -96,18 +97,13 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     write_samples(io, model.losses(), &data, &histories, &out)?;
     write_requests(model.losses(), &requests, &sequences, &histories, &out)?;
     write_counts(model.as_ref(), &out)?;
-    if let Some(Gradients {
-        part, projection, ..
-    }) = config.gradients
-    {
+    if let Some(configured) = &config.gradients {
         let asked = gradients::Asked {
             model: model.as_ref(),
             data: &data,
             sequences: &sequences,
             requests: &requests,
-            part,
-            measure: config::measure(config),
-            projection,
+            configured,
             seed: Seed::root(config.seed),
         };
         gradients::write(&asked, io, &out)?;

@@ -44,8 +44,8 @@ pub(crate) fn write(
         let whole: Option<&dyn LossGradients> = there.as_deref().or(asked.model.gradients());
         // The matrices are the same at every state.
         let seed = asked.seed.child("projection");
-        let made: Option<Box<dyn GradientRows>> =
-            whole.map(|whole| whole.project(projection, asked.measure, seed, asked.data));
+        let made: Option<Box<dyn GradientRows>> = whole
+            .map(|whole| whole.project(projection, asked.configured.measure(), seed, asked.data));
         let Some(rows) = made.as_deref().or(asked.model.gradient_rows()) else {
             return Ok(());
         };
@@ -262,13 +262,14 @@ fn compare(
     let requests: Vec<(History<'_>, &[u32])> = of_part.iter().step_by(stride).copied().collect();
     let of_samples = rows.sample_rows(asked.data, &chosen);
     let of_requests = rows.request_rows(&requests);
-    let has_tables = asked.projection.is_none_or(|projection| projection.tables);
+    let projection = asked.configured.projection.as_ref();
+    let has_tables = projection.is_none_or(|projection| projection.tables);
     let (mut projected, mut exact) = (Vec::new(), Vec::new());
     for (request, of_request) in requests.iter().zip(&of_requests) {
         let Some(of_request) = of_request else {
             continue;
         };
-        let target = whole.target(std::slice::from_ref(request), asked.measure);
+        let target = whole.target(std::slice::from_ref(request), asked.configured.measure());
         let found = whole.samples(asked.data, &chosen, &target, &|_| {});
         for (row, found) in of_samples.chunks_exact(index.width).zip(found) {
             let Some(found) = found else { continue };

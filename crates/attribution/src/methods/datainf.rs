@@ -25,12 +25,10 @@ use crate::Seed;
 use crate::curvature::{
     DAMPING, DEFAULT_DAMPING, Fitted, Operator, add, add_blocks, check_positive, product,
 };
-use crate::directed::{self, Asked, Directed, Directions, OfRequest};
+use crate::directed::{Directed, Directions};
 use crate::estimator::{
-    Estimator, EstimatorError, Family, Method, Need, OnProgress, Parameter, ParameterErrorKind,
-    Scale, Scores,
+    EstimatorError, Family, Method, Need, Parameter, ParameterErrorKind, Scale,
 };
-use crate::problem::Problem;
 
 pub(super) struct DataInf {
     pub(super) damping: f64,
@@ -134,25 +132,5 @@ impl Directed for DataInf {
             directions,
             scale: 1.0 / n_scored,
         })
-    }
-}
-
-impl Estimator for DataInf {
-    fn estimate(
-        &self,
-        problem: &dyn Problem,
-        seed: Seed,
-        _on_progress: OnProgress<'_>,
-    ) -> Result<Scores, EstimatorError> {
-        directed::scores(self, Self::NAME, problem, seed)
-    }
-
-    fn influences(
-        &self,
-        problem: &dyn Problem,
-        asked: Asked<'_>,
-        seed: Seed,
-    ) -> Result<Option<Vec<OfRequest>>, EstimatorError> {
-        directed::influences(self, Self::NAME, problem, asked, seed).map(Some)
     }
 }

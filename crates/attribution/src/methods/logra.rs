@@ -24,12 +24,10 @@ use crate::Seed;
 use crate::curvature::{
     DAMPING, DEFAULT_DAMPING, Dense, Fitted, OPERATOR, Operator, check_positive,
 };
-use crate::directed::{self, Asked, Directed, Directions, OfRequest};
+use crate::directed::{Directed, Directions};
 use crate::estimator::{
-    Estimator, EstimatorError, Family, Method, Need, OnProgress, Parameter, ParameterErrorKind,
-    Scale, Scores,
+    EstimatorError, Family, Method, Need, Parameter, ParameterErrorKind, Scale,
 };
-use crate::problem::Problem;
 
 pub(super) struct Logra {
     pub(super) operator: Operator,
@@ -114,26 +112,6 @@ impl Directed for Logra {
             directions,
             scale: 1.0 / n_scored,
         })
-    }
-}
-
-impl Estimator for Logra {
-    fn estimate(
-        &self,
-        problem: &dyn Problem,
-        seed: Seed,
-        _on_progress: OnProgress<'_>,
-    ) -> Result<Scores, EstimatorError> {
-        directed::scores(self, Self::NAME, problem, seed)
-    }
-
-    fn influences(
-        &self,
-        problem: &dyn Problem,
-        asked: Asked<'_>,
-        seed: Seed,
-    ) -> Result<Option<Vec<OfRequest>>, EstimatorError> {
-        directed::influences(self, Self::NAME, problem, asked, seed).map(Some)
     }
 
     fn chosen_needs(&self) -> &'static [Need] {

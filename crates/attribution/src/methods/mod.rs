@@ -2,6 +2,7 @@
 
 mod datainf;
 mod duplicates;
+mod ekfac;
 mod el2n;
 #[cfg(test)]
 mod exactness;
@@ -10,9 +11,11 @@ mod gradient_dot;
 mod gradient_norm;
 mod history_length;
 mod influence;
+mod kfac;
 mod knn_density;
 mod knn_shapley;
 mod leave_one_out;
+mod less;
 mod leverage;
 mod logra;
 mod loss;
@@ -28,6 +31,7 @@ mod representer_points;
 mod retrieval_attention;
 mod self_influence;
 mod tracin;
+mod tracin_adam;
 mod trak;
 
 use serde::{Deserialize, Serialize};
@@ -38,15 +42,18 @@ use crate::registry::Entry;
 pub static METHODS: &[Entry] = &[
     Entry::of::<datainf::DataInf>(),
     Entry::of::<duplicates::Duplicates>(),
+    Entry::of::<ekfac::Ekfac>(),
     Entry::of::<el2n::El2n>(),
     Entry::of::<gradient_cosine::GradientCosine>(),
     Entry::of::<gradient_dot::GradientDot>(),
     Entry::of::<gradient_norm::GradientNorm>(),
     Entry::of::<history_length::HistoryLength>(),
     Entry::of::<influence::Influence>(),
+    Entry::of::<kfac::Kfac>(),
     Entry::of::<knn_density::KnnDensity>(),
     Entry::of::<knn_shapley::KnnShapley>(),
     Entry::of::<leave_one_out::LeaveOneOut>(),
+    Entry::of::<less::Less>(),
     Entry::of::<leverage::Leverage>(),
     Entry::of::<logra::Logra>(),
     Entry::of::<loss::Loss>(),
@@ -60,6 +67,7 @@ pub static METHODS: &[Entry] = &[
     Entry::of::<retrieval_attention::RetrievalAttention>(),
     Entry::of::<self_influence::SelfInfluence>(),
     Entry::of::<tracin::Tracin>(),
+    Entry::of::<tracin_adam::TracinAdam>(),
     Entry::of::<trak::Trak>(),
 ];
 

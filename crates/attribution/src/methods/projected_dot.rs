@@ -18,12 +18,10 @@
 use super::NoParams;
 use crate::Seed;
 use crate::curvature::Fitted;
-use crate::directed::{self, Asked, Directed, Directions, OfRequest};
+use crate::directed::{Directed, Directions};
 use crate::estimator::{
-    Estimator, EstimatorError, Family, Method, Need, OnProgress, Parameter, ParameterErrorKind,
-    Scale, Scores,
+    EstimatorError, Family, Method, Need, Parameter, ParameterErrorKind, Scale,
 };
-use crate::problem::Problem;
 
 pub(super) struct ProjectedDot;
 
@@ -59,25 +57,5 @@ impl Directed for ProjectedDot {
             directions: targets.to_vec(),
             scale: 1.0,
         })
-    }
-}
-
-impl Estimator for ProjectedDot {
-    fn estimate(
-        &self,
-        problem: &dyn Problem,
-        seed: Seed,
-        _on_progress: OnProgress<'_>,
-    ) -> Result<Scores, EstimatorError> {
-        directed::scores(self, Self::NAME, problem, seed)
-    }
-
-    fn influences(
-        &self,
-        problem: &dyn Problem,
-        asked: Asked<'_>,
-        seed: Seed,
-    ) -> Result<Option<Vec<OfRequest>>, EstimatorError> {
-        directed::influences(self, Self::NAME, problem, asked, seed).map(Some)
     }
 }

@@ -8,7 +8,8 @@ use std::path::Path;
 use serde_json::Value;
 use stage::{Exit, Io, Label, Offer, Offers, Stage};
 use tables::{
-    Instant, ItemCount, MethodCard, Part, ProbeRequest, ProbeSample, Score, Suspect, Transition,
+    Instant, ItemCount, MethodCard, Part, Preconditioner, ProbeDirection, ProbeRequest,
+    ProbeSample, Score, Suspect, Transition,
 };
 use tensors::projected_layout as layout;
 use tensors::{Csr, Tensors};
@@ -323,6 +324,63 @@ fn projected_gradients_are_read_from_the_probe() {
     let failure = influence(&[99]).map(drop).unwrap_err();
     assert_eq!(failure.exit, Exit::Configuration, "{failure}");
     assert!(failure.to_string().contains("99"), "{failure}");
+}
+
+/// Products of the samples with a history under two preconditioners, at steps 3 and 7.
+fn write_directions(directory: &Path, part: Part) {
+    let mut rows = Vec::new();
+    for (step, preconditioner, scale) in [
+        (3, Preconditioner::Adam, 1.0),
+        (7, Preconditioner::Adam, 2.0),
+        (7, Preconditioner::Ekfac, 3.0),
+    ] {
+        for id in [2, 3, 4, 5, 9] {
+            let has = [2, 4, 9].contains(&id);
+            let is_adam = preconditioner == Preconditioner::Adam;
+            rows.push(ProbeDirection {
+                step,
+                preconditioner,
+                sample_id: id << 16,
+                learning_rate: Some(0.5),
+                part,
+                target_norm: 2.0,
+                product: has.then_some(scale * id as f64),
+                self_product: (has && !is_adam).then_some(1.0),
+                update_product: (has && is_adam).then_some(-scale),
+                update_norm: (has && is_adam).then_some(4.0),
+            });
+        }
+    }
+    tables::write_all(directory, rows).unwrap();
+}
+
+#[test]
+fn directions_are_read_from_the_probe() {
+    let run = |method: &str, part: Part| {
+        let folder = tempfile::tempdir().unwrap();
+        let (probe, out) = (folder.path().join("probe"), folder.path().join("out"));
+        std::fs::create_dir(&probe).unwrap();
+        write_probe(&probe, ALL);
+        write_directions(&probe, part);
+        let io = Io::new(&out, folder.path()).with_input("probe", Label::default(), &probe);
+        Estimate::run(&config(&format!("method: {method}\n")), &io)?;
+        let rows = tables::read_all::<Score>(&out.join("scores")).unwrap();
+        Ok::<_, stage::Failure>(rows.into_iter().map(|row| row.score).collect::<Vec<_>>())
+    };
+    let of = |all: [f64; 3]| {
+        let [a, b, c] = all.map(Some);
+        vec![a, None, b, None, c]
+    };
+    let fit = Part::ValuationFit;
+    // By sample: 2, 4 and 9 have a history; three of them share the influence.
+    assert_eq!(run("ekfac", fit).unwrap(), of([2.0, 4.0, 9.0]));
+    assert_eq!(run("tracin_adam", fit).unwrap(), of([3.0, 6.0, 13.5]));
+    // Learning rate 0.5 times the cosines -1/8 and -2/8.
+    assert_eq!(run("less", fit).unwrap(), of([-0.1875; 3]));
+    let failure = run("kfac", fit).unwrap_err();
+    assert!(failure.to_string().contains("kfac_direction"), "{failure}");
+    let failure = run("ekfac", Part::ValuationTune).unwrap_err();
+    assert_eq!(failure.exit, Exit::Configuration, "{failure}");
 }
 
 #[test]

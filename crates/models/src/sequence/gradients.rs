@@ -20,12 +20,15 @@ use tensors::{
     Tensors, multiply,
 };
 
+use super::adam::AdamState;
 use super::batches::Terms;
+use super::fisher::self_products;
 use super::model::SequenceModel;
 use super::network::Network;
 use super::objective::Objective;
 use super::projection::Projected;
 use crate::data::TrainingData;
+use crate::directions::{Along, Damped, Direction, Own, Preconditioner};
 use crate::gradient_rows::{GradientRows, Measure, Projection};
 use crate::history::{Columns, History};
 use crate::recommender::{LossGradients, SampleGradient, TargetGradient};
@@ -134,19 +137,27 @@ impl<N: Network> SequenceModel<N> {
         (tape, loss)
     }
 
-    /// Lengths and products of the gradients of some samples, each with one target.
+    /// Lengths and products of the gradients of some samples, each with one target and with directions.
     fn block(
         &self,
         asked: &[&Asked],
-        target: &Gradients<f32>,
+        (target, directions): (&Gradients<f32>, &[Direction]),
         scratch: &mut Gradients<f32>,
-    ) -> Vec<SampleGradient> {
+    ) -> Vec<(SampleGradient, Vec<Along>)> {
         let mut factors = Factors::new(&self.parameters, asked.len());
         let (mut tape, loss) =
             self.record(asked, Measure::Loss, Context::attribution(&mut factors));
         tape.backward(&[loss], scratch);
         drop(tape);
-        factors.finish(target)
+        factors.merge();
+        let found = factors.finish(target);
+        let mut along = vec![Vec::with_capacity(directions.len()); asked.len()];
+        for direction in directions {
+            for (all, one) in along.iter_mut().zip(factors.along(direction)) {
+                all.push(one);
+            }
+        }
+        found.into_iter().zip(along).collect()
     }
 }
 
@@ -185,6 +196,37 @@ impl<N: Network> LossGradients for SequenceModel<N> {
         target: &TargetGradient,
         on_progress: &(dyn Fn(u64) + Sync),
     ) -> Vec<Option<SampleGradient>> {
+        let found = self.samples_along(data, chosen, (target, &[]), on_progress);
+        let found = found.into_iter();
+        found.map(|found| found.map(|(sample, _)| sample)).collect()
+    }
+
+    fn fisher_directions(
+        &self,
+        data: &TrainingData<'_>,
+        target: &TargetGradient,
+        wanted: (&[Preconditioner], Damped),
+        seed: Seed,
+        on_progress: &(dyn Fn(u64) + Sync),
+    ) -> Vec<Direction> {
+        self.by_fisher(data, &target.0, wanted, seed, on_progress)
+    }
+
+    fn adam_direction(
+        &self,
+        state: &Tensors,
+        target: &TargetGradient,
+    ) -> Result<Direction, TensorError> {
+        AdamState::direction(&self.parameters, state, &target.0)
+    }
+
+    fn samples_along(
+        &self,
+        data: &TrainingData<'_>,
+        chosen: &[u32],
+        (target, directions): (&TargetGradient, &[Direction]),
+        on_progress: &(dyn Fn(u64) + Sync),
+    ) -> Vec<Option<(SampleGradient, Vec<Along>)>> {
         let asked: Vec<Asked> = chosen
             .iter()
             .map(|&sample| self.asked(data, sample as usize))
@@ -192,13 +234,13 @@ impl<N: Network> LossGradients for SequenceModel<N> {
         let mut order: Vec<usize> = (0..asked.len()).collect();
         order.retain(|&at| !asked[at].history.history().is_empty());
         order.sort_by_key(|&at| asked[at].history.history().len());
-        let blocks: Vec<Vec<SampleGradient>> = order
+        let blocks: Vec<Vec<(SampleGradient, Vec<Along>)>> = order
             .par_chunks(BLOCK)
             .map_init(
                 || Gradients::new(&self.parameters),
                 |scratch, block| {
                     let block: Vec<&Asked> = block.iter().map(|&at| &asked[at]).collect();
-                    let found = self.block(&block, &target.0, scratch);
+                    let found = self.block(&block, (&target.0, directions), scratch);
                     on_progress(block.len() as u64);
                     found
                 },
@@ -242,35 +284,35 @@ impl<N: Network> LossGradients for SequenceModel<N> {
 
 /// Rows of a table that one sample's gradient reaches.
 #[derive(Clone, Debug, Default)]
-struct Rows {
-    ids: Vec<u32>,
+pub(super) struct Rows {
+    pub(super) ids: Vec<u32>,
     /// Row after row.
-    values: Vec<f32>,
+    pub(super) values: Vec<f32>,
 }
 
 /// Gradient of logits and what a table multiplies with: their product is a table's gradient. For a
 /// bias of outputs, which is not multiplied, there is nothing to multiply with.
 #[derive(Clone, Debug, Default)]
-struct Outer {
-    logits: Vec<f32>,
-    hidden: Vec<f32>,
+pub(super) struct Outer {
+    pub(super) logits: Vec<f32>,
+    pub(super) hidden: Vec<f32>,
 }
 
 /// What the pass back hands over, by sample.
-struct Factors<'p> {
-    parameters: &'p Parameters<f32>,
+pub(super) struct Factors<'p> {
+    pub(super) parameters: &'p Parameters<f32>,
     /// Samples side by side.
-    n: usize,
+    pub(super) n: usize,
     /// Whole gradients of layers, sample after sample.
-    layers: BTreeMap<ParameterId, Vec<f32>>,
+    pub(super) layers: BTreeMap<ParameterId, Vec<f32>>,
     /// Of tables, what each sample reaches.
-    rows: BTreeMap<ParameterId, Vec<Rows>>,
+    pub(super) rows: BTreeMap<ParameterId, Vec<Rows>>,
     /// Of tables of outputs, the product.
-    outer: BTreeMap<ParameterId, Vec<Outer>>,
+    pub(super) outer: BTreeMap<ParameterId, Vec<Outer>>,
 }
 
 impl<'p> Factors<'p> {
-    fn new(parameters: &'p Parameters<f32>, n: usize) -> Self {
+    pub(super) fn new(parameters: &'p Parameters<f32>, n: usize) -> Self {
         Self {
             parameters,
             n,
@@ -320,8 +362,43 @@ impl<'p> Factors<'p> {
         rows / self.n
     }
 
-    /// Lengths, and products with a gradient, of all samples.
-    fn finish(mut self, target: &Gradients<f32>) -> Vec<SampleGradient> {
+    /// Adds up what was reported of the same row of a table: before anything is asked of it.
+    pub(super) fn merge(&mut self) {
+        for (&id, rows) in &mut self.rows {
+            let columns = self.parameters.shape(id)[1];
+            for rows in rows {
+                rows.merge(columns);
+            }
+        }
+    }
+
+    /// All samples along one direction; rows are merged.
+    fn along(&self, direction: &Direction) -> Vec<Along> {
+        let found = self.finish(&direction.gradient).into_iter();
+        let mut found: Vec<Along> = found
+            .map(|sample| Along {
+                product: sample.target_product,
+                ..Along::default()
+            })
+            .collect();
+        match &direction.own {
+            Own::Turned { rotations, weights } => {
+                let own = self_products(self, rotations, weights);
+                for (found, own) in found.iter_mut().zip(own) {
+                    found.self_product = Some(own);
+                }
+            }
+            Own::Adam(state) => {
+                for (found, update) in found.iter_mut().zip(state.updates(self)) {
+                    found.update = Some(update);
+                }
+            }
+        }
+        found
+    }
+
+    /// Lengths, and products with a gradient, of all samples; rows are merged.
+    fn finish(&self, target: &Gradients<f32>) -> Vec<SampleGradient> {
         let mut found = vec![(0.0, 0.0, 0.0); self.n];
         let mut errors = vec![0.0_f64; self.n];
         for (&id, layers) in &self.layers {
@@ -333,11 +410,10 @@ impl<'p> Factors<'p> {
             }
         }
         let of_layers: Vec<f64> = found.iter().map(|(_, _, product)| *product).collect();
-        for (&id, rows) in &mut self.rows {
+        for (&id, rows) in &self.rows {
             let columns = self.parameters.shape(id)[1];
             let outer = self.outer.get(&id);
-            for (sample, rows) in rows.iter_mut().enumerate() {
-                rows.merge(columns);
+            for (sample, rows) in rows.iter().enumerate() {
                 let (_, table, product) = &mut found[sample];
                 let outer = outer.map(|outer| &outer[sample]);
                 let values = rows.values.chunks_exact(columns.max(1));

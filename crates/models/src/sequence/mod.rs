@@ -1,10 +1,13 @@
 //! What all sequence recommenders share: windows over sequences, batches of them, the training
 //! loop, the model that a trained network makes.
 
+mod adam;
 mod batches;
 mod chain;
+mod fisher;
 mod gradients;
 mod inside;
+mod kronecker;
 mod model;
 mod network;
 mod objective;
@@ -19,7 +22,9 @@ mod transformer;
 mod views;
 mod windows;
 
+pub(crate) use adam::AdamState;
 pub(crate) use batches::Batch;
+pub(crate) use kronecker::Rotation;
 pub(crate) use model::SequenceModel;
 pub(crate) use network::{Network, Output};
 pub(crate) use objective::{Objective, ObjectiveKind};

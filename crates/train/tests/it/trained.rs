@@ -4,8 +4,8 @@
 use models::{History, Losses, Model, Sequences, Tensors};
 use stage::Stage;
 use tables::{
-    KeptCheckpoint, Part, ProbeAttention, ProbeGradient, ProbeRequest, ProbeSample, Response,
-    TrainingEpoch,
+    KeptCheckpoint, Part, Preconditioner, ProbeAttention, ProbeCurvature, ProbeDirection,
+    ProbeGradient, ProbeRequest, ProbeSample, Response, TrainingEpoch,
 };
 use train::Train;
 
@@ -235,6 +235,85 @@ fn a_probe_takes_gradients_at_the_fitted_model_and_along_its_training() {
     let wrong = [fitted, ("checkpoints", other.join("checkpoints"))];
     let failure = place.run("wrong", gradients, &wrong).unwrap_err();
     assert!(failure.to_string().contains("end at step"), "{failure}");
+}
+
+#[test]
+fn directions_are_taken_at_the_states_that_they_are_of() {
+    let place = Place::new(shop());
+    let sasrec = SASREC.replace("patience: 3", "validate_every: 7");
+    let config = format!("model: {sasrec}\nseed: 3\nkeep_checkpoints: 3\n");
+    let out = place.run("fit", &config, &[]).unwrap();
+    let kept: Vec<KeptCheckpoint> = tables::read_all(&out.join("checkpoints")).unwrap();
+    let fitted = ("model", out.join("model"));
+    let states = ("checkpoints", out.join("checkpoints"));
+    let both = [fitted.clone(), states];
+    let probe = |name: &str, gradients: &str| {
+        let config = format!("mode: probe\ngradients: {gradients}\n");
+        place.run(name, &config, &both).unwrap().join("probe")
+    };
+    let with = probe("with", "{ directions: [ekfac, adam, kfac], damping: 0.2 }");
+    let rows: Vec<ProbeDirection> = tables::read_all(&with).unwrap();
+    let n = shop().samples.len();
+    assert_eq!(rows.len(), n * (kept.len() + 2));
+    assert!(rows.is_sorted_by(|a, b| {
+        (a.step, a.preconditioner, a.sample_id) < (b.step, b.preconditioner, b.sample_id)
+    }));
+    // Every state has the optimiser's, the last one also those of a Fisher matrix.
+    let last = kept.last().unwrap().step;
+    for row in &rows {
+        let is_adam = row.preconditioner == Preconditioner::Adam;
+        assert!(is_adam || row.step == last);
+        assert_eq!(
+            row.product.is_some(),
+            row.self_product.is_some() || is_adam && row.update_norm.is_some()
+        );
+        assert_eq!(
+            is_adam && row.product.is_some(),
+            row.update_product.is_some()
+        );
+        assert!(row.self_product.is_none_or(|square| square >= 0.0));
+    }
+    let of = |rows: &[ProbeDirection], one: Preconditioner| -> Vec<Option<f64>> {
+        let rows = rows
+            .iter()
+            .filter(|row| row.preconditioner == one && row.step == last);
+        rows.map(|row| row.product).collect()
+    };
+    assert_ne!(
+        of(&rows, Preconditioner::Kfac),
+        of(&rows, Preconditioner::Ekfac)
+    );
+    // What else a probe knows is the same with directions and without.
+    let gradients: Vec<ProbeGradient> = tables::read_all(&with).unwrap();
+    let without = probe("without", "{}");
+    assert_eq!(
+        gradients,
+        tables::read_all::<ProbeGradient>(&without).unwrap()
+    );
+    assert!(!without.join("probe_directions.parquet").exists());
+    let blocks: Vec<ProbeCurvature> = tables::read_all(&with).unwrap();
+    assert!(
+        blocks.iter().any(|block| block.is_turned) && blocks.iter().any(|block| !block.is_turned)
+    );
+    for block in &blocks {
+        assert!((block.damping - 0.2 * block.mean_eigenvalue).abs() <= 1e-12 * block.damping);
+    }
+
+    // Drawn labels give another Fisher matrix.
+    let drawn = probe(
+        "drawn",
+        "{ directions: [ekfac], damping: 0.2, labels: sampled }",
+    );
+    let drawn: Vec<ProbeDirection> = tables::read_all(&drawn).unwrap();
+    assert_eq!(drawn.len(), n);
+    assert_ne!(
+        of(&drawn, Preconditioner::Ekfac),
+        of(&rows, Preconditioner::Ekfac)
+    );
+    // The fitted model alone does not keep the optimiser.
+    let adam = "mode: probe\ngradients: { directions: [adam] }\n";
+    let failure = place.run("alone", adam, &[fitted]).unwrap_err();
+    assert!(failure.to_string().contains("`checkpoints`"), "{failure}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use seed::Seed;
 use serde_json::json;
 use tensors::Parameters;
 
+use super::directions::directions_are_those_of_single_samples;
 use super::factors::{factors_are_gradients, one_by_one};
 use super::gradients::gradients_are_those_of_single_samples;
 use super::networks::{batch, only, run};
@@ -38,6 +39,7 @@ pub(crate) fn examine<N: Network>(network: &N, weights: &Parameters<f32>) {
     trained_as_it_is_asked(network, weights);
     factors_are_gradients(network, weights);
     gradients_are_those_of_single_samples(network, weights);
+    directions_are_those_of_single_samples(network, weights);
     projections_are_those_of_whole_gradients(network, weights);
     let (samples, sequences) = sequences(|_| 1.0);
     let data = TrainingData::new(&samples, &sequences, network.n_items()).unwrap();
