@@ -15,6 +15,7 @@ mod curvature;
 mod directed;
 mod estimator;
 mod gradients;
+mod held_out;
 mod histories;
 mod inside;
 mod methods;
@@ -33,6 +34,7 @@ pub use estimator::{
     ParameterErrorKind, Scale, Scores, Suspect, Work,
 };
 pub use gradients::{Gradients, State};
+pub use held_out::HeldOut;
 pub use inside::{Attention, HiddenStates, HiddenStatesError};
 pub use methods::METHODS;
 pub use problem::{

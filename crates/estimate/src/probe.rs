@@ -15,12 +15,21 @@ use tables::{
 };
 
 use crate::config::other_part;
+use crate::tune::not_kept;
 
 /// File with the sparse matrices `histories` and `items`.
 const REPRESENTATIONS: &str = "representations.safetensors";
 
-/// Reads what a method may look at: only the capabilities it needs.
-pub(crate) fn read(directory: &Path, method: &Prepared, part: Part) -> Result<InMemory, Failure> {
+/// Reads what a method may look at: only the capabilities that it needs under one of the settings.
+pub(crate) fn read(
+    directory: &Path,
+    settings: &[Prepared],
+    part: Part,
+    held_out: Option<Part>,
+) -> Result<InMemory, Failure> {
+    let Some(method) = settings.first() else {
+        return Err(Failure::new(Exit::Bug, "there is no method to read for"));
+    };
     let entry = method.entry();
     let inconsistent = |error: ProblemError| {
         Failure::data(error)
@@ -28,9 +37,17 @@ pub(crate) fn read(directory: &Path, method: &Prepared, part: Part) -> Result<In
             .hint("run the node that made the probe again")
     };
     let (samples, losses) = samples(directory)?;
-    let target = target(directory, part)?;
-    let mut problem = InMemory::new(samples, target).map_err(inconsistent)?;
-    let needs = |need| method.needs().any(|other| other == need);
+    let mut problem = InMemory::new(samples, target(directory, part)?).map_err(inconsistent)?;
+    if let Some(held_out) = held_out {
+        let held_out = target(directory, held_out)?;
+        problem = problem.with_held_out(held_out).map_err(inconsistent)?;
+    }
+    let needs = |need| {
+        settings
+            .iter()
+            .flat_map(Prepared::needs)
+            .any(|other| other == need)
+    };
     if let Some(losses) = losses.filter(|_| needs(Need::Losses)) {
         problem = problem.with_losses(losses).map_err(inconsistent)?;
     }
@@ -46,7 +63,7 @@ pub(crate) fn read(directory: &Path, method: &Prepared, part: Part) -> Result<In
         problem = problem.with_gradients(gradients).map_err(inconsistent)?;
     }
     if needs(Need::Projected) && Stored::is_in(directory) {
-        let projected = projected(directory, &problem, entry, part)?;
+        let projected = projected(directory, &problem, entry, part, held_out)?;
         problem = problem.with_projected(projected).map_err(inconsistent)?;
     }
     if needs(Need::Attention)
@@ -217,8 +234,14 @@ fn projected(
     problem: &InMemory,
     entry: &Entry,
     part: Part,
+    held_out: Option<Part>,
 ) -> Result<Arc<dyn Projected>, Failure> {
     let stored = Stored::open(directory, problem.samples().len()).map_err(Failure::data)?;
+    if let Some(held_out) = held_out
+        && stored.held_out_part() != Some(held_out.as_str())
+    {
+        return Err(not_kept(held_out));
+    }
     if entry.scale.is_signed() {
         let fitted = stored.states().len().saturating_sub(1);
         let rows = stored.requests(fitted).map_err(Failure::data)?;

@@ -57,6 +57,7 @@ pub static TABLES: &[&Table] = &[
     &METHODS,
     &TIERS,
     &GROUPS,
+    &SENSITIVITY,
     &INFLUENCES,
     &METRICS,
     &PER_REQUEST,

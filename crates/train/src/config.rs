@@ -163,6 +163,9 @@ pub struct Gradients {
     /// Difference of scores at which one item stands clearly above another, for `measure: ndcg`.
     #[serde(default = "two")]
     pub temperature: f64,
+    /// Part whose requests are kept beside, as no target: what settings of estimators are chosen by.
+    #[serde(default)]
+    pub held_out: Option<Part>,
     /// Whether the gradients themselves are kept, made short: what curvature is estimated from. Of a
     /// model whose gradients are short they are kept as they are.
     #[serde(default)]
@@ -318,6 +321,8 @@ const ATTENTION: &str = Capability::Attention.as_str();
 const HIDDEN_STATES: &str = Capability::HiddenStates.as_str();
 /// The fact that says which requests gradients are measured against.
 const GRADIENTS_PART: &str = "gradients_part";
+/// The fact that says which requests are kept beside, to choose settings by.
+const HELD_OUT_PART: &str = "held_out_part";
 /// The input with states along the training.
 const CHECKPOINTS: &str = "checkpoints";
 
@@ -487,6 +492,27 @@ pub(crate) fn probed<'w>(config: &Config, model: &BTreeSet<&'w str>) -> BTreeSet
     words
 }
 
+/// Requests to choose settings by are of the other half of the valuation requests.
+fn check_held_out(held_out: Option<Part>, part: Part, is_kept: bool) -> Result<(), Failure> {
+    let Some(held_out) = held_out else {
+        return Ok(());
+    };
+    let is_valuation = matches!(held_out, Part::ValuationFit | Part::ValuationTune);
+    if held_out == part || !is_valuation {
+        return Err(wrong(format!(
+            "`gradients.held_out` cannot be `{held_out}`: settings are chosen by the valuation requests that are no target"
+        ))
+        .hint("write `held_out: valuation.tune`, beside the target `part: valuation.fit`"));
+    }
+    if !is_kept {
+        return Err(
+            wrong("`gradients.held_out` is written, but no gradients are kept")
+                .hint("add `projection: {}`, or leave `held_out` out"),
+        );
+    }
+    Ok(())
+}
+
 fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
     let model = check_fitted("probe", config, offers)?;
     let mut offer = Offer {
@@ -512,8 +538,10 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
             part,
             measure,
             temperature,
+            held_out,
             projection,
         }) => {
+            check_held_out(held_out, part, projection.is_some())?;
             if !(temperature.is_finite() && temperature > 0.0) {
                 return Err(wrong(format!(
                     "`gradients.temperature` is {temperature}, wanted a number above 0"
@@ -550,6 +578,10 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
                 offer
                     .facts
                     .insert(GRADIENTS_PART.to_owned(), part.to_string());
+                if let Some(held_out) = held_out {
+                    let fact = (HELD_OUT_PART.to_owned(), held_out.to_string());
+                    offer.facts.extend([fact]);
+                }
                 if has_states {
                     offer.capabilities.insert("trajectory".to_owned());
                 }
@@ -703,6 +735,21 @@ mod tests {
                 "mode: probe\n",
                 &["model", "scores"],
                 "takes no input `scores`",
+            ),
+            (
+                "mode: probe\ngradients: { held_out: valuation.fit, projection: {} }\n",
+                &["model"],
+                "cannot be `valuation.fit`",
+            ),
+            (
+                "mode: probe\ngradients: { held_out: test, projection: {} }\n",
+                &["model"],
+                "cannot be `test`",
+            ),
+            (
+                "mode: probe\ngradients: { held_out: valuation.tune }\n",
+                &["model"],
+                "no gradients are kept",
             ),
             (
                 "mode: probe\nkeep_checkpoints: 2\n",

@@ -163,6 +163,12 @@ fn other_modes() -> Vec<Field> {
             "difference of scores at which one item stands clearly above another, for `measure: ndcg`; above 0",
         ),
         field(
+            "gradients.held_out",
+            String,
+            Some("null"),
+            "the other valuation part, whose requests are kept beside those of the target: what `tune` of `estimate` chooses by; needs `gradients.projection`",
+        ),
+        field(
             "gradients.projection.basis",
             String,
             Some("null"),

@@ -28,6 +28,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) sequences: &'a Sequences,
     pub(crate) requests: &'a [Request],
     pub(crate) part: Part,
+    /// Requests that are kept beside, as no target.
+    pub(crate) held_out: Option<Part>,
     pub(crate) measure: Measure,
     pub(crate) projection: Option<Projection>,
     pub(crate) seed: Seed,
@@ -39,10 +41,26 @@ pub(crate) fn write(asked: &Asked<'_>, io: &Io, out: &Path) -> Result<(), Failur
     if asked.model.gradients().is_none() && asked.model.gradient_rows().is_none() {
         return Ok(());
     }
-    let (numbers, of_part): (Vec<u32>, Vec<(History<'_>, &[u32])>) = asked
+    let (numbers, of_part) = requests_of(asked, asked.part)?;
+    let states = states(asked.model, io)?;
+    if let Some(gradients) = asked.model.gradients() {
+        write_exact(asked, gradients, &states, &of_part, io, out)?;
+    }
+    if let Some(projection) = &asked.projection {
+        projected::write(asked, &states, (&numbers, &of_part), projection, io, out)?;
+    }
+    Ok(())
+}
+
+/// Requests with their numbers.
+pub(crate) type Numbered<'a> = (Vec<u32>, Vec<(History<'a>, &'a [u32])>);
+
+/// The requests of a part that have a relevant item; there is one.
+pub(crate) fn requests_of<'a>(asked: &Asked<'a>, part: Part) -> Result<Numbered<'a>, Failure> {
+    let found: Numbered<'a> = asked
         .requests
         .iter()
-        .filter(|request| request.part == asked.part && !request.relevant.is_empty())
+        .filter(|request| request.part == part && !request.relevant.is_empty())
         .filter_map(|request| {
             // Every history was seen when the requests were read.
             let history = asked
@@ -52,21 +70,14 @@ pub(crate) fn write(asked: &Asked<'_>, io: &Io, out: &Path) -> Result<(), Failur
             Some((request.request, (history, relevant)))
         })
         .unzip();
-    if of_part.is_empty() {
+    if found.0.is_empty() {
         return Err(Failure::new(
             Exit::Data,
-            format!("no request of part `{}` has a relevant item", asked.part),
+            format!("no request of part `{part}` has a relevant item"),
         )
         .hint("make the part larger with `parts` or `instants` of `split`"));
     }
-    let states = states(asked.model, io)?;
-    if let Some(gradients) = asked.model.gradients() {
-        write_exact(asked, gradients, &states, &of_part, io, out)?;
-    }
-    if let Some(projection) = &asked.projection {
-        projected::write(asked, &states, (&numbers, &of_part), projection, io, out)?;
-    }
-    Ok(())
+    Ok(found)
 }
 
 /// Writes `probe_gradients`.

@@ -97,7 +97,10 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     write_requests(model.losses(), &requests, &sequences, &histories, &out)?;
     write_counts(model.as_ref(), &out)?;
     if let Some(Gradients {
-        part, projection, ..
+        part,
+        held_out,
+        projection,
+        ..
     }) = config.gradients
     {
         let asked = gradients::Asked {
@@ -106,6 +109,7 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
             sequences: &sequences,
             requests: &requests,
             part,
+            held_out,
             measure: config::measure(config),
             projection,
             seed: Seed::root(config.seed),

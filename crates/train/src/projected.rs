@@ -8,12 +8,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use models::projected_layout::{self as layout, ProjectedIndex, ProjectedLayer, ProjectedStep};
+use models::projected_layout::{
+    self as layout, ProjectedHeldOut, ProjectedIndex, ProjectedLayer, ProjectedStep,
+};
 use models::{GradientRows, History, LossGradients, Projection, Tensors, TrainingData};
 use stage::{Exit, Failure, Io};
 use tables::{ProjectionFidelity, Sample};
 
-use crate::gradients::{Asked, State};
+use crate::gradients::{Asked, State, requests_of};
 use crate::resume;
 
 /// Bytes of a block of gradients, about.
@@ -34,9 +36,13 @@ pub(crate) fn write(
     out: &Path,
 ) -> Result<(), Failure> {
     let order = table_order(asked.data, io)?;
+    let held_out = asked
+        .held_out
+        .map(|part| requests_of(asked, part))
+        .transpose()?;
     let mut index: Option<ProjectedIndex> = None;
     let mut fidelity = Vec::new();
-    for state in states {
+    for (at, state) in states.iter().enumerate() {
         let there = match (asked.model.gradients(), &state.weights) {
             (Some(gradients), Some(weights)) => Some(gradients.at(weights).map_err(Failure::data)?),
             _ => None,
@@ -67,15 +73,27 @@ pub(crate) fn write(
             curvature_blocks: 0,
         };
         write_samples(rows, asked.data, &order, &mut step, io, out)?;
-        write_requests(rows, (numbers, of_part), step.step, found.width, out)?;
+        let file = layout::requests(step.step);
+        write_requests(rows, (numbers, of_part), &file, found.width, out)?;
+        if let Some((numbers, requests)) = held_out.as_ref().filter(|_| at + 1 == states.len()) {
+            let file = layout::held_out(step.step);
+            write_requests(rows, (numbers, requests), &file, found.width, out)?;
+        }
         if let Some(whole) = whole {
             fidelity.push(compare(rows, whole, asked, of_part, &found, step.step)?);
         }
         index.get_or_insert(found).states.push(step);
     }
-    let Some(index) = index else {
+    let Some(mut index) = index else {
         return Ok(());
     };
+    index.held_out = asked
+        .held_out
+        .zip(held_out)
+        .map(|(part, (numbers, _))| ProjectedHeldOut {
+            part: part.to_string(),
+            n_requests: numbers.len(),
+        });
     let mut text = serde_json::to_string_pretty(&index).map_err(Failure::bug)?;
     text.push('\n');
     let path = out.join(layout::INDEX);
@@ -131,6 +149,7 @@ fn of_index(rows: &dyn GradientRows, data: &TrainingData<'_>, n_requests: usize)
         n_samples: data.n_samples(),
         n_requests,
         states: Vec::new(),
+        held_out: None,
     }
 }
 
@@ -142,12 +161,12 @@ struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// Makes a file of the probe unless an earlier run did.
+    /// Makes a file of the probe unless an earlier run did; whether there is one.
     fn file(
         &self,
         name: &str,
-        make: impl FnOnce() -> Result<Tensors, Failure>,
-    ) -> Result<(), Failure> {
+        make: impl FnOnce() -> Result<Option<Tensors>, Failure>,
+    ) -> Result<bool, Failure> {
         let path = self.out.join(name);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(|error| {
@@ -155,14 +174,23 @@ impl Places<'_> {
             })?;
         }
         let Some(kept) = self.kept else {
-            return make()?.save(&path).map_err(Failure::environment);
+            return match make()? {
+                Some(tensors) => tensors
+                    .save(&path)
+                    .map(|()| true)
+                    .map_err(Failure::environment),
+                None => Ok(false),
+            };
         };
         let kept: PathBuf = kept.join(name.replace('/', "-"));
         if !kept.is_file() {
-            resume::write(&kept, &make()?).map_err(Failure::environment)?;
+            let Some(tensors) = make()? else {
+                return Ok(false);
+            };
+            resume::write(&kept, &tensors).map_err(Failure::environment)?;
         }
         // Copied, not moved: a run that is killed later still finds it.
-        fs::copy(&kept, &path).map(|_| ()).map_err(|error| {
+        fs::copy(&kept, &path).map(|_| true).map_err(|error| {
             Failure::environment(error).cause(format!("copying `{}`", kept.display()))
         })
     }
@@ -199,20 +227,21 @@ fn write_samples(
                 .insert_f32(layout::GRADIENT, &[at.len(), width], gradient)
                 .and_then(|()| tensors.insert_u32(layout::SAMPLE, &[place.len()], place))
                 .map_err(Failure::computation)?;
-            Ok(tensors)
+            Ok(Some(tensors))
         })?;
         step.blocks += 1;
-        if let Some(root) = rows.curvature_rows(data, &at) {
-            let name = layout::curvature(step.step, step.curvature_blocks);
-            places.file(&name, || {
-                let mut tensors = Tensors::new();
-                tensors
-                    .insert_f32(layout::ROOT, &[root.len() / width, width], root)
-                    .map_err(Failure::computation)?;
-                Ok(tensors)
-            })?;
-            step.curvature_blocks += 1;
-        }
+        let name = layout::curvature(step.step, step.curvature_blocks);
+        let is_made = places.file(&name, || {
+            let Some(root) = rows.curvature_rows(data, &at) else {
+                return Ok(None);
+            };
+            let mut tensors = Tensors::new();
+            tensors
+                .insert_f32(layout::ROOT, &[root.len() / width, width], root)
+                .map_err(Failure::computation)?;
+            Ok(Some(tensors))
+        })?;
+        step.curvature_blocks += usize::from(is_made);
         progress.advance(at.len() as u64);
     }
     Ok(())
@@ -222,7 +251,7 @@ fn write_samples(
 fn write_requests(
     rows: &dyn GradientRows,
     (numbers, of_part): (&[u32], &[(History<'_>, &[u32])]),
-    step: u64,
+    file: &str,
     width: usize,
     out: &Path,
 ) -> Result<(), Failure> {
@@ -240,7 +269,7 @@ fn write_requests(
         .and_then(|()| tensors.insert_u32(layout::REQUEST, &[request.len()], request))
         .map_err(Failure::computation)?;
     let places = Places { kept: None, out };
-    places.file(&layout::requests(step), || Ok(tensors))
+    places.file(file, || Ok(Some(tensors))).map(|_| ())
 }
 
 /// Products of projected gradients beside those of whole ones, on an evenly spread selection.
