@@ -120,10 +120,11 @@ fn write(directory: &Path, n: usize, width: usize) -> Outcome<()> {
 
 /// Runs the stage, and gives the peak of this process in MiB.
 fn score(folder: &Path, method: &str) -> Outcome<u64> {
-    let config: Config = stage::yaml::parse(&format!("method: {method}\n"), "example")?;
+    let config: Config = stage::yaml::parse(&format!("method: {method}\n"), "example")
+        .map_err(|failure| failure.to_string())?;
     let io = Io::new(folder.join(method), folder);
     let io = io.with_input("probe", Label::default(), folder.join("probe"));
-    Estimate::run(&config, &io)?;
+    Estimate::run(&config, &io).map_err(|failure| failure.to_string())?;
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kibibytes: u64 = peak

@@ -16,6 +16,8 @@ pub(crate) const ONE: &str = "probe";
 pub(crate) const SEVERAL: &str = "probes";
 
 const CARD: &str = "probe.json";
+/// The file by which a part of a probe says that it is one, and the fact that says so before.
+const SHARD: (&str, &str) = ("shard.json", "shard");
 
 /// What a probe says of itself.
 #[derive(Debug, PartialEq, Deserialize)]
@@ -32,6 +34,9 @@ pub(crate) fn offered(offers: &Offers) -> Result<Option<&[Offer]>, Failure> {
     }
     let of = |role: &str| offers.get(role).map_or(&[][..], Vec::as_slice);
     let found = chosen(of(ONE), of(SEVERAL))?;
+    if let Some(shard) = found.iter().find_map(|offer| offer.facts.get(SHARD.1)) {
+        return Err(part_of_a_probe(&format!("shard `{shard}`")));
+    }
     if let Some((a, b)) = differing(found, |offer| offer.facts.get("model")) {
         return Err(other_model(a, b));
     }
@@ -41,6 +46,13 @@ pub(crate) fn offered(offers: &Offers) -> Result<Option<&[Offer]>, Failure> {
 /// The probes to read, in the order of their labels.
 pub(crate) fn wired(io: &Io) -> Result<&[Labelled], Failure> {
     let found = chosen(io.many(ONE), io.many(SEVERAL))?;
+    if let Some(part) = found
+        .iter()
+        .find(|member| member.path.join(SHARD.0).is_file())
+    {
+        let path = part.path.display();
+        return Err(part_of_a_probe(&format!("`{path}` is a shard, which")));
+    }
     if found.len() > 1 {
         let cards: Vec<Card> = found
             .iter()
@@ -91,6 +103,15 @@ fn card(directory: &Path) -> Result<Card, Failure> {
     };
     let text = std::fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
+}
+
+/// Parts of a probe are no members of an ensemble.
+fn part_of_a_probe(what: &str) -> Failure {
+    Failure::new(
+        Exit::Configuration,
+        format!("{what} holds a part of the samples alone"),
+    )
+    .hint("put all shards together first, in mode `merge` of `train`")
 }
 
 fn other_model(a: &str, b: &str) -> Failure {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::act::{self, Act, Regime};
+use crate::shard::{self, Shard};
 use crate::tune;
 use models::{Capability, Entry, Measure, Projection, REGISTRY};
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,9 @@ pub struct Config {
     /// Representations in mode `probe`.
     #[serde(default)]
     pub features: Features,
+    /// Which part of the samples mode `probe` is for; left out: all.
+    #[serde(default)]
+    pub shard: Option<Shard>,
     /// What mode `serve` times.
     #[serde(default)]
     pub serve: Serve,
@@ -83,6 +87,8 @@ pub enum Mode {
     Respond,
     /// Measure how fast a fitted model answers.
     Serve,
+    /// Put the parts of a probe together.
+    Merge,
 }
 
 /// Whether items of the history are candidates.
@@ -301,11 +307,13 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
     if let Some(act) = &config.act {
         act::check(act)?;
     }
+    shard::check(config)?;
     match config.mode {
         Mode::Fit => check_fit(config, offers),
         Mode::Probe => check_probe(config, offers),
         Mode::Respond => check_respond(config, offers),
         Mode::Serve => check_serve(config, offers),
+        Mode::Merge => shard::check_merge(config, offers),
     }
 }
 
@@ -526,6 +534,7 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
         offer.facts.clone_from(&model.facts);
     }
     offer.capabilities.insert("representations".to_owned());
+    shard::tell(config, &mut offer);
     if let Some(Attention { part: Part::Test }) = config.attention {
         return Err(
             wrong("`attention.part` cannot be `test`: the test part only judges")

@@ -2,6 +2,7 @@
 //! the gradient of what the requests of one part cost, at the fitted model or at every state that is
 //! wired; and the gradients themselves, projected, where that is asked for.
 
+use std::ops::Range;
 use std::path::Path;
 
 use models::{
@@ -33,6 +34,10 @@ pub(crate) struct Asked<'a> {
     pub(crate) measure: Measure,
     pub(crate) projection: Option<Projection>,
     pub(crate) seed: Seed,
+    /// Places in the table of the samples that are asked for.
+    pub(crate) range: Range<usize>,
+    /// Whether what belongs to no single sample is asked for.
+    pub(crate) is_first: bool,
 }
 
 /// Writes `probe_gradients`, sorted by step and sample, and what belongs to projected gradients;
@@ -89,7 +94,9 @@ fn write_exact(
     io: &Io,
     out: &Path,
 ) -> Result<(), Failure> {
-    let total = states.len() as u64 * asked.data.n_samples() as u64;
+    let mut all = projected::table_order(asked.data, io)?[asked.range.clone()].to_vec();
+    all.sort_unstable();
+    let total = states.len() as u64 * all.len() as u64;
     let progress = std::sync::Mutex::new(io.progress("gradients of samples", total));
     let on_progress = |done| {
         // A poisoned bar belongs to a panic that is on its way already.
@@ -97,9 +104,9 @@ fn write_exact(
             progress.advance(done);
         }
     };
-    let mut order: Vec<usize> = (0..asked.data.n_samples()).collect();
-    order.sort_unstable_by_key(|&at| asked.data.sample_id(at));
-    let all: Vec<u32> = (0..).take(asked.data.n_samples()).collect();
+    let id = |at: usize| asked.data.sample_id(all[at] as usize);
+    let mut order: Vec<usize> = (0..all.len()).collect();
+    order.sort_unstable_by_key(|&at| id(at));
     let mut writer = RowWriter::<ProbeGradient>::create(out).map_err(Failure::environment)?;
     for state in states {
         let there = match &state.weights {
@@ -113,7 +120,7 @@ fn write_exact(
             let sample = found[at];
             let row = ProbeGradient {
                 step: state.step,
-                sample_id: asked.data.sample_id(at),
+                sample_id: id(at),
                 learning_rate: state.learning_rate,
                 part: asked.part,
                 target_norm: target.norm(),

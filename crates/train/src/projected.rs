@@ -72,14 +72,19 @@ pub(crate) fn write(
             blocks: 0,
             curvature_blocks: 0,
         };
-        write_samples(rows, asked.data, &order, &mut step, io, out)?;
-        let file = layout::requests(step.step);
-        write_requests(rows, (numbers, of_part), &file, found.width, out)?;
-        if let Some((numbers, requests)) = held_out.as_ref().filter(|_| at + 1 == states.len()) {
+        write_samples(rows, asked, &order, &mut step, io, out)?;
+        if asked.is_first {
+            let file = layout::requests(step.step);
+            write_requests(rows, (numbers, of_part), &file, found.width, out)?;
+        }
+        if let Some((numbers, requests)) = held_out
+            .as_ref()
+            .filter(|_| asked.is_first && at + 1 == states.len())
+        {
             let file = layout::held_out(step.step);
             write_requests(rows, (numbers, requests), &file, found.width, out)?;
         }
-        if let Some(whole) = whole {
+        if let Some(whole) = whole.filter(|_| asked.is_first) {
             fidelity.push(compare(rows, whole, asked, of_part, &found, step.step)?);
         }
         index.get_or_insert(found).states.push(step);
@@ -196,38 +201,61 @@ impl Places<'_> {
     }
 }
 
+/// Samples of a block.
+pub(crate) fn per_block(width: usize) -> usize {
+    (BLOCK_BYTES / (4 * width.max(1))).clamp(32, 4096)
+}
+
+/// A block of gradients of samples.
+pub(crate) fn row_tensors(
+    samples: Vec<u32>,
+    gradients: Vec<f32>,
+    width: usize,
+) -> Result<Tensors, Failure> {
+    let n = samples.len();
+    let mut tensors = Tensors::new();
+    tensors
+        .insert_f32(layout::GRADIENT, &[n, width], gradients)
+        .and_then(|()| tensors.insert_u32(layout::SAMPLE, &[n], samples))
+        .map_err(Failure::computation)?;
+    Ok(tensors)
+}
+
+/// A block of rows of the curvature.
+pub(crate) fn root_tensors(roots: Vec<f32>, width: usize) -> Result<Tensors, Failure> {
+    let mut tensors = Tensors::new();
+    tensors
+        .insert_f32(layout::ROOT, &[roots.len() / width.max(1), width], roots)
+        .map_err(Failure::computation)?;
+    Ok(tensors)
+}
+
 /// Blocks of gradients, and of rows of the curvature where the model knows them.
 fn write_samples(
     rows: &dyn GradientRows,
-    data: &TrainingData<'_>,
+    asked: &Asked<'_>,
     order: &[u32],
     step: &mut ProjectedStep,
     io: &Io,
     out: &Path,
 ) -> Result<(), Failure> {
-    let width = rows.width();
+    let (data, width) = (asked.data, rows.width());
     let with_loss: Vec<(u32, u32)> = (0_u32..)
         .zip(order)
         .map(|(place, &at)| (place, at))
+        .filter(|(place, _)| asked.range.contains(&(*place as usize)))
         .filter(|&(_, at)| rows.has_loss(data, at as usize))
         .collect();
     let places = Places {
         kept: io.resume(),
         out,
     };
-    let per_block = (BLOCK_BYTES / (4 * width)).clamp(32, 4096);
     let mut progress = io.progress("projected gradients", with_loss.len() as u64);
-    for block in with_loss.chunks(per_block) {
+    for block in with_loss.chunks(per_block(width)) {
         let (place, at): (Vec<u32>, Vec<u32>) = block.iter().copied().unzip();
         let name = layout::samples(step.step, step.blocks);
         places.file(&name, || {
-            let mut tensors = Tensors::new();
-            let gradient = rows.sample_rows(data, &at);
-            tensors
-                .insert_f32(layout::GRADIENT, &[at.len(), width], gradient)
-                .and_then(|()| tensors.insert_u32(layout::SAMPLE, &[place.len()], place))
-                .map_err(Failure::computation)?;
-            Ok(Some(tensors))
+            row_tensors(place, rows.sample_rows(data, &at), width).map(Some)
         })?;
         step.blocks += 1;
         let name = layout::curvature(step.step, step.curvature_blocks);
@@ -235,11 +263,7 @@ fn write_samples(
             let Some(root) = rows.curvature_rows(data, &at) else {
                 return Ok(None);
             };
-            let mut tensors = Tensors::new();
-            tensors
-                .insert_f32(layout::ROOT, &[root.len() / width, width], root)
-                .map_err(Failure::computation)?;
-            Ok(Some(tensors))
+            root_tensors(root, width).map(Some)
         })?;
         step.curvature_blocks += usize::from(is_made);
         progress.advance(at.len() as u64);

@@ -135,6 +135,12 @@ fn what_is_no_ensemble_is_refused() {
     refused("method: loss\n", &both, wrong, "both wired");
     let same: [(&str, &Path); 2] = [("seed=1", &a), ("seed=2", &a)];
     refused("method: loss\ninfluences: {}\n", &same, wrong, "one model");
+    // A part of a probe is no member, nor a probe.
+    let part = place.probe("part", "bpr", 1.0);
+    std::fs::write(part.join("shard.json"), "{}").unwrap();
+    refused("method: loss\n", &[("", &part)], wrong, "mode `merge`");
+    let pair: [(&str, &Path); 2] = [("shard=1/2", &part), ("shard=2/2", &part)];
+    refused("method: loss\n", &pair, wrong, "mode `merge`");
     // Of another split.
     let strange = place.probe("strange", "bpr", 1.0);
     let mut samples: Vec<ProbeSample> = tables::read_all(&strange).unwrap();
@@ -164,6 +170,11 @@ fn offers_are_checked_for_every_member() {
     assert!(with(["bpr", "bpr"], [losses, losses]).is_ok());
     let failure = with(["bpr", "bpr"], [losses, &[]]).unwrap_err();
     assert!(failure.not_applicable);
+    let mut part = offers("bpr", losses);
+    let fact = ("shard".to_owned(), "1/2".to_owned());
+    part.get_mut("probe").unwrap()[0].facts.extend([fact]);
+    let failure = Estimate::check(&config("method: loss\n"), &part).unwrap_err();
+    assert!(failure.message.contains("`1/2`"), "{failure}");
     let failure = with(["bpr", "ials"], [losses, losses]).unwrap_err();
     assert!(failure.message.contains("different models"), "{failure}");
 }
