@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use attribution::{
     Attention, Counts, Entry, Gradients, HiddenStates, InMemory, Losses, Need, Prepared, Problem,
-    ProblemError, Projected, Representations, Request, Samples, State, Stored, Target, Transition,
-    hidden_layout,
+    ProblemError, Projected, Representations, Request, Rows, Samples, State, Stored, Target,
+    Transition, hidden_layout,
 };
 use stage::{Exit, Failure};
 use tables::{
@@ -237,26 +237,24 @@ fn projected(
     held_out: Option<Part>,
 ) -> Result<Arc<dyn Projected>, Failure> {
     let stored = Stored::open(directory, problem.samples().len()).map_err(Failure::data)?;
-    if let Some(held_out) = held_out
-        && stored.held_out_part() != Some(held_out.as_str())
-    {
-        return Err(not_kept(held_out));
+    if let Some(held_out) = held_out {
+        if stored.held_out_part() != Some(held_out.as_str()) {
+            return Err(not_kept(held_out));
+        }
+        let rows = stored.held_out().map_err(Failure::data)?;
+        if let Some(stranger) = stranger(&rows, problem.held_out()) {
+            let message = format!(
+                "the probe kept projected gradients of request {stranger}, which is none of `{held_out}`"
+            );
+            return Err(
+                Failure::new(Exit::Data, message).hint("run the node that made the probe again")
+            );
+        }
     }
     if entry.scale.is_signed() {
         let fitted = stored.states().len().saturating_sub(1);
         let rows = stored.requests(fitted).map_err(Failure::data)?;
-        let mut asked: Vec<u32> = problem
-            .target()
-            .requests
-            .iter()
-            .map(|request| request.request)
-            .collect();
-        asked.sort_unstable();
-        let stranger = rows
-            .numbers
-            .iter()
-            .find(|number| asked.binary_search(number).is_err());
-        if let Some(stranger) = stranger {
+        if let Some(stranger) = stranger(&rows, Some(problem.target())) {
             let message = format!(
                 "the probe took projected gradients against request {stranger}, which is none of the target `{part}`"
             );
@@ -266,6 +264,15 @@ fn projected(
         }
     }
     Ok(Arc::new(stored))
+}
+
+/// A request with a gradient that is not among those asked for.
+fn stranger(rows: &Rows, target: Option<&Target>) -> Option<u32> {
+    let requests = target.map_or(&[][..], |target| &target.requests);
+    let mut asked: Vec<u32> = requests.iter().map(|request| request.request).collect();
+    asked.sort_unstable();
+    let mut numbers = rows.numbers.iter().copied();
+    numbers.find(|number| asked.binary_search(number).is_err())
 }
 
 /// Refuses a state that speaks of some samples only.
