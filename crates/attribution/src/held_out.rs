@@ -245,7 +245,7 @@ mod tests {
     fn the_damping_that_is_chosen_is_the_one_that_the_planted_noise_calls_for() {
         let tried = [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4];
         for method in ["influence", "logra"] {
-            for best in [0.1, 10.0] {
+            for best in [0.01, 1.0] {
                 for seed in 0..3 {
                     let problem = planted(best, seed);
                     let of = |&damping: &f64| {
