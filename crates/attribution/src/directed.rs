@@ -8,6 +8,7 @@
 use crate::Seed;
 use crate::curvature::{Fitted, product, row_products};
 use crate::estimator::{Estimator, EstimatorError, Method, Need, OnProgress, Scores};
+use crate::held_out;
 use crate::problem::Problem;
 
 /// Which samples are sought.
@@ -98,8 +99,13 @@ fn scores(
     let fitted = Fitted::new(problem, name)?;
     let target = fitted.target()?;
     let found = method.directions(fitted, &[target], seed)?;
-    let direction = found.directions.concat();
-    Ok(Scores::exact(fitted.scores(&direction, found.scale)?, 1))
+    let (direction, scale) = (found.directions.concat(), found.scale);
+    let score = fitted.scores(&direction, scale)?;
+    let held_out = held_out::of_direction(problem, fitted, &direction, &score, scale)?;
+    Ok(Scores {
+        held_out,
+        ..Scores::exact(score, 1)
+    })
 }
 
 /// The samples that matter most to each of the requests that are asked for, in their order. A

@@ -7,6 +7,7 @@ use crate::Seed;
 use crate::directed::{Asked, OfRequest};
 use crate::directions::Preconditioner;
 use crate::gradients::Gradients;
+use crate::held_out::HeldOut;
 use crate::problem::Problem;
 use crate::projected::{Projected, ProjectedError};
 
@@ -86,6 +87,8 @@ pub(crate) trait Method: Estimator + Sized + 'static {
     const COPIES_SCORE_EQUALLY: bool;
     /// Whether it can say which samples matter to one request: [`Estimator::influences`].
     const ANSWERS_REQUESTS: bool = false;
+    /// Whether its scores come with [`Scores::held_out`] where requests are held out.
+    const TUNABLE: bool = false;
     /// Its parameters, one per field of [`Method::Params`].
     const PARAMETERS: &'static [Parameter];
     /// Parameters with defaults; denies unknown fields.
@@ -284,6 +287,12 @@ pub struct Scores {
     pub std_error: Vec<Option<f64>>,
     /// Terms behind the score; 0 where there is none.
     pub n_updates: Vec<u64>,
+    /// A factor of each score that an ensemble of models averages apart from the rest of it; `None`
+    /// where it averages scores. Not 0 where there is a score.
+    pub factor: Option<Vec<f64>>,
+    /// How well the method holds on [`Problem::held_out`]; `None` where it cannot say, or there are
+    /// no such requests.
+    pub held_out: Option<HeldOut>,
 }
 
 impl Scores {
@@ -296,6 +305,7 @@ impl Scores {
                 .map(|score| if score.is_some() { n_updates } else { 0 })
                 .collect(),
             score,
+            ..Self::default()
         }
     }
 }

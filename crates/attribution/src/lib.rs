@@ -16,6 +16,7 @@ mod directed;
 mod directions;
 mod estimator;
 mod gradients;
+mod held_out;
 mod histories;
 mod inside;
 mod methods;
@@ -35,6 +36,7 @@ pub use estimator::{
     ParameterErrorKind, Scale, Scores, Suspect, Work,
 };
 pub use gradients::{Gradients, State};
+pub use held_out::HeldOut;
 pub use inside::{Attention, HiddenStates, HiddenStatesError};
 pub use methods::METHODS;
 pub use problem::{

@@ -16,6 +16,10 @@ pub trait Problem: Sync {
     fn samples(&self) -> &Samples;
     /// What importance is measured against.
     fn target(&self) -> &Target;
+    /// Requests that no score is measured against, to choose settings by.
+    fn held_out(&self) -> Option<&Target> {
+        None
+    }
     /// Feature vectors of histories and items.
     fn representations(&self) -> Option<&Representations> {
         None
@@ -205,6 +209,7 @@ pub struct Transition {
 pub struct InMemory {
     samples: Samples,
     target: Target,
+    held_out: Option<Target>,
     representations: Option<Representations>,
     losses: Option<Losses>,
     counts: Option<Counts>,
@@ -292,23 +297,25 @@ impl InMemory {
     /// the relevant items or losses of a request do not fit.
     pub fn new(samples: Samples, target: Target) -> Result<Self, ProblemError> {
         check_samples(&samples)?;
-        for request in &target.requests {
-            let number = request.request;
-            if request.relevant.is_empty() || !request.relevant.is_sorted_by(|a, b| a < b) {
-                return Err(ProblemError::Relevant(number));
-            }
-            if request.losses.as_ref().is_some_and(|losses| {
-                losses.len() != request.relevant.len()
-                    || losses.iter().any(|loss| !loss.is_finite())
-            }) {
-                return Err(ProblemError::RequestLosses(number));
-            }
-        }
+        check_target(&target)?;
         Ok(Self {
             samples,
             target,
             ..Self::default()
         })
+    }
+
+    /// Adds requests that no score is measured against.
+    ///
+    /// # Errors
+    /// If relevant items or losses of one do not fit, or it points outside the representations.
+    pub fn with_held_out(mut self, target: Target) -> Result<Self, ProblemError> {
+        check_target(&target)?;
+        self.held_out = Some(target);
+        match self.representations.take() {
+            Some(representations) => self.with_representations(representations),
+            None => Ok(self),
+        }
     }
 
     /// Adds representations.
@@ -343,7 +350,8 @@ impl InMemory {
                 outside(what(), "items", samples.item[index], n_items)?;
             }
         }
-        for request in &self.target.requests {
+        let held_out = self.held_out.iter().flat_map(|target| &target.requests);
+        for request in self.target.requests.iter().chain(held_out) {
             outside(
                 format!("request {}", request.request),
                 "histories",
@@ -484,6 +492,21 @@ impl InMemory {
     }
 }
 
+fn check_target(target: &Target) -> Result<(), ProblemError> {
+    for request in &target.requests {
+        let number = request.request;
+        if request.relevant.is_empty() || !request.relevant.is_sorted_by(|a, b| a < b) {
+            return Err(ProblemError::Relevant(number));
+        }
+        if request.losses.as_ref().is_some_and(|losses| {
+            losses.len() != request.relevant.len() || losses.iter().any(|loss| !loss.is_finite())
+        }) {
+            return Err(ProblemError::RequestLosses(number));
+        }
+    }
+    Ok(())
+}
+
 fn check_samples(samples: &Samples) -> Result<(), ProblemError> {
     let wanted = samples.len();
     for (list, found) in [
@@ -523,6 +546,10 @@ impl Problem for InMemory {
 
     fn target(&self) -> &Target {
         &self.target
+    }
+
+    fn held_out(&self) -> Option<&Target> {
+        self.held_out.as_ref()
     }
 
     fn representations(&self) -> Option<&Representations> {

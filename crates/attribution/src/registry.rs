@@ -13,6 +13,10 @@ use crate::problem::Problem;
 
 /// Everything about a method that needs no data: its card.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "answers to questions of their own, constants of each method"
+)]
 pub struct Entry {
     /// Name in configurations and tables.
     pub name: &'static str,
@@ -36,6 +40,8 @@ pub struct Entry {
     pub copies_score_equally: bool,
     /// Whether it can say which samples matter to one request.
     pub answers_requests: bool,
+    /// Whether it says how well it holds on requests that are held out: settings are chosen by that.
+    pub is_tunable: bool,
     /// Its parameters.
     pub parameters: &'static [Parameter],
     build: fn(&Value) -> Result<Built, ParameterErrorKind>,
@@ -57,6 +63,7 @@ impl Entry {
             is_deterministic: M::DETERMINISTIC,
             copies_score_equally: M::COPIES_SCORE_EQUALLY,
             answers_requests: M::ANSWERS_REQUESTS,
+            is_tunable: M::TUNABLE,
             parameters: M::PARAMETERS,
             build: build::<M>,
         }

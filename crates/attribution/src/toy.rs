@@ -326,6 +326,14 @@ pub(crate) fn change_projected(
     n_samples: usize,
     change: impl Fn(ProjectedRows) -> ProjectedRows,
 ) -> Arc<dyn Projected> {
+    Arc::new(in_memory(projected, n_samples, change))
+}
+
+fn in_memory(
+    projected: &dyn Projected,
+    n_samples: usize,
+    change: impl Fn(ProjectedRows) -> ProjectedRows,
+) -> InMemoryProjected {
     let states = (0..).zip(projected.states()).map(|(at, &state)| {
         let mut rows = ProjectedRows {
             requests: projected.requests(at).unwrap(),
@@ -351,7 +359,17 @@ pub(crate) fn change_projected(
     let states: Vec<_> = states.collect();
     let layers = projected.layers().to_vec();
     let (penalty, n_requests) = (projected.regularisation(), projected.n_requests());
-    Arc::new(InMemoryProjected::new(layers, penalty, n_samples, n_requests, states).unwrap())
+    InMemoryProjected::new(layers, penalty, n_samples, n_requests, states).unwrap()
+}
+
+/// The same gradients, with these of requests that are no target.
+pub(crate) fn with_held_out_rows(
+    projected: &dyn Projected,
+    n_samples: usize,
+    held_out: Rows,
+) -> Arc<dyn Projected> {
+    let same = in_memory(projected, n_samples, |rows| rows);
+    Arc::new(same.with_held_out(held_out).unwrap())
 }
 
 /// The rows of these positions, numbered anew.

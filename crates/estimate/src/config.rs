@@ -10,7 +10,9 @@ use tables::Part;
 
 use crate::groups::Groups;
 use crate::influences::Influences;
+use crate::members;
 use crate::tiers::Tiers;
+use crate::tune::{self, Tune};
 
 /// Which method, and what importance is measured against.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -22,6 +24,10 @@ pub struct Config {
     /// What importance is measured against.
     #[serde(default)]
     pub target: Target,
+    /// Which parameters of the method to choose, and by what; left out: none, and the output
+    /// `sensitivity` is not made.
+    #[serde(default)]
+    pub tune: Option<Tune>,
     /// Where high and low value begin; left out: the output `tiers` is not made.
     #[serde(default)]
     pub tiers: Option<Tiers>,
@@ -139,11 +145,19 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
     if let Some(influences) = &config.influences {
         influences.check()?;
     }
-    let probe = offers.get("probe").and_then(|offers| offers.first());
-    if let Some(probe) = probe {
-        check_needs(&method, probe)?;
+    let probes = members::offered(offers)?.unwrap_or_default();
+    tune::check(config, probes)?;
+    let settings = tune::settings(config)?;
+    for probe in probes {
+        for setting in &settings {
+            check_needs(setting, probe)?;
+        }
         check_part(entry, probe, part)?;
     }
+    if config.influences.is_some() && probes.len() > 1 {
+        return Err(several_influences());
+    }
+    let probe = probes.first();
     let mut facts = BTreeMap::from([
         ("method".to_owned(), entry.name.to_owned()),
         ("suspect".to_owned(), suspect(entry).as_str().to_owned()),
@@ -153,6 +167,7 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
     }
     let made = [
         ("scores", true),
+        ("sensitivity", config.tune.is_some()),
         ("tiers", config.tiers.is_some()),
         ("groups", config.groups.is_some()),
         ("influences", config.influences.is_some()),
@@ -168,6 +183,15 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
             (kind.to_owned(), vec![offer])
         })
         .collect())
+}
+
+/// Influences of single requests on an ensemble.
+pub(crate) fn several_influences() -> Failure {
+    Failure::new(
+        Exit::Configuration,
+        "`influences` are those of one model, and `probes` gathers several",
+    )
+    .hint("leave `influences` out, or wire one model to `probe`")
 }
 
 /// Refuses a method that needs what the probed model does not give.

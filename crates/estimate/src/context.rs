@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use attribution::{Problem, Samples};
+use attribution::Samples;
 use stage::{Exit, Failure, Io};
 use tables::{
     CatalogueEntry, Event, ItemFeatures, Request, Row, Sample, SequenceEvent, UserFeatures,
@@ -25,8 +25,7 @@ const OTHER_SPLIT: &str = "wire outputs of the `split` node that the probed mode
 
 impl<'p> Context<'p> {
     /// Reads what is wired.
-    pub(crate) fn read(io: &Io, problem: &'p dyn Problem) -> Result<Self, Failure> {
-        let samples = problem.samples();
+    pub(crate) fn read(io: &Io, samples: &'p Samples) -> Result<Self, Failure> {
         let users = optional::<UserFeatures>(io, "user_features")?;
         let items = optional::<CatalogueEntry>(io, "catalogue")?;
         let features = optional::<ItemFeatures>(io, "item_features")?;

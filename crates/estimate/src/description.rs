@@ -24,8 +24,8 @@ pub(crate) fn description() -> Description {
     Description {
         protocol: PROTOCOL,
         name: "estimate",
-        revision: 1,
-        doc: "Scores every training sample by one method, from the probe of one model.",
+        revision: 2,
+        doc: "Scores every training sample by one method, from the probe of one model or of several trainings of it.",
         uses_seed: true,
         is_resumable: false,
         uses_floats: true,
@@ -34,6 +34,10 @@ pub(crate) fn description() -> Description {
             Output::new(
                 "scores",
                 "a score per training sample, and the card of the method",
+            ),
+            Output::new(
+                "sensitivity",
+                "with `tune`: every setting that was tried, and what the choice matters",
             ),
             Output::new(
                 "tiers",
@@ -59,7 +63,15 @@ fn inputs() -> Vec<Input> {
             "probe",
             &["probe"],
             "what a fitted model says of samples and requests",
-        ),
+        )
+        .optional(),
+        Input::required(
+            "probes",
+            &["probe"],
+            "instead of `probe`: trainings of one model with other seeds; scores are means, with standard errors",
+        )
+        .optional()
+        .many(),
         Input::required("samples", &["samples"], "types of events, for `groups`").optional(),
         Input::required(
             "sequences",
@@ -109,6 +121,18 @@ fn config() -> Vec<Field> {
             FieldKind::Integer,
             Some("0"),
             "seed of methods that draw lots, and of the choice of requests for `influences`",
+        ),
+        field(
+            "tune.grid",
+            FieldKind::Mapping,
+            Some("null"),
+            "lists of values by parameter of the method; every combination is tried, and the one is kept that holds best on requests that no score is measured against",
+        ),
+        field(
+            "tune.on",
+            FieldKind::String,
+            Some("valuation.tune"),
+            "part of these requests; for methods on projected gradients it is what the probe kept as `gradients.held_out`",
         ),
         field(
             "tiers.share",
@@ -174,6 +198,7 @@ fn card(entry: &Entry) -> Value {
         "is_signed": entry.scale.is_signed(),
         "suspect": entry.scale.suspect(),
         "answers_requests": entry.answers_requests,
+        "is_tunable": entry.is_tunable,
         "is_deterministic": entry.is_deterministic,
         "parameters": entry.parameters,
     })

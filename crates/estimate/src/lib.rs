@@ -2,19 +2,24 @@
 //!
 //! Where told to, it also says which samples are of high and low value (`tiers`), what the scores of
 //! users, items, categories, brands and types of events add up to (`groups`), and which samples matter
-//! most to single requests (`influences`).
+//! most to single requests (`influences`). Several probes of trainings with other seeds are an ensemble:
+//! means with standard errors. Parameters of a method are chosen on requests that no score is measured
+//! against (`tune`).
 
 mod config;
 mod context;
 mod description;
+mod ensemble;
 mod groups;
 mod influences;
+mod members;
 mod probe;
 mod run;
 mod scored;
 #[cfg(test)]
 mod tests;
 mod tiers;
+mod tune;
 
 use stage::{Description, Failure, Io, Offers, Stage};
 
@@ -22,6 +27,7 @@ pub use config::{Config, Reduce, Target};
 pub use groups::{Groups, Unit};
 pub use influences::Influences;
 pub use tiers::Tiers;
+pub use tune::Tune;
 
 /// The stage.
 pub struct Estimate;

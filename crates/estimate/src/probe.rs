@@ -7,7 +7,7 @@ use std::sync::Arc;
 use attribution::{
     Attention, Counts, Directed, Directions, Entry, Gradients, HiddenStates, InMemory, Losses,
     Need, Preconditioner, Prepared, Problem, ProblemError, Projected, Representations, Request,
-    Samples, State, Stored, Target, Transition, hidden_layout,
+    Rows, Samples, State, Stored, Target, Transition, hidden_layout,
 };
 use stage::{Exit, Failure};
 use tables::{
@@ -17,12 +17,21 @@ use tables::{
 };
 
 use crate::config::other_part;
+use crate::tune::not_kept;
 
 /// File with the sparse matrices `histories` and `items`.
 const REPRESENTATIONS: &str = "representations.safetensors";
 
-/// Reads what a method may look at: only the capabilities it needs.
-pub(crate) fn read(directory: &Path, method: &Prepared, part: Part) -> Result<InMemory, Failure> {
+/// Reads what a method may look at: only the capabilities that it needs under one of the settings.
+pub(crate) fn read(
+    directory: &Path,
+    settings: &[Prepared],
+    part: Part,
+    held_out: Option<Part>,
+) -> Result<InMemory, Failure> {
+    let Some(method) = settings.first() else {
+        return Err(Failure::new(Exit::Bug, "there is no method to read for"));
+    };
     let entry = method.entry();
     let inconsistent = |error: ProblemError| {
         Failure::data(error)
@@ -30,9 +39,17 @@ pub(crate) fn read(directory: &Path, method: &Prepared, part: Part) -> Result<In
             .hint("run the node that made the probe again")
     };
     let (samples, losses) = samples(directory)?;
-    let target = target(directory, part)?;
-    let mut problem = InMemory::new(samples, target).map_err(inconsistent)?;
-    let needs = |need| method.needs().any(|other| other == need);
+    let mut problem = InMemory::new(samples, target(directory, part)?).map_err(inconsistent)?;
+    if let Some(held_out) = held_out {
+        let held_out = target(directory, held_out)?;
+        problem = problem.with_held_out(held_out).map_err(inconsistent)?;
+    }
+    let needs = |need| {
+        settings
+            .iter()
+            .flat_map(Prepared::needs)
+            .any(|other| other == need)
+    };
     if let Some(losses) = losses.filter(|_| needs(Need::Losses)) {
         problem = problem.with_losses(losses).map_err(inconsistent)?;
     }
@@ -55,7 +72,7 @@ pub(crate) fn read(directory: &Path, method: &Prepared, part: Part) -> Result<In
         problem = problem.with_directions(directions).map_err(inconsistent)?;
     }
     if needs(Need::Projected) && Stored::is_in(directory) {
-        let projected = projected(directory, &problem, entry, part)?;
+        let projected = projected(directory, &problem, entry, part, held_out)?;
         problem = problem.with_projected(projected).map_err(inconsistent)?;
     }
     if needs(Need::Attention)
@@ -299,23 +316,27 @@ fn projected(
     problem: &InMemory,
     entry: &Entry,
     part: Part,
+    held_out: Option<Part>,
 ) -> Result<Arc<dyn Projected>, Failure> {
     let stored = Stored::open(directory, problem.samples().len()).map_err(Failure::data)?;
+    if let Some(held_out) = held_out {
+        if stored.held_out_part() != Some(held_out.as_str()) {
+            return Err(not_kept(held_out));
+        }
+        let rows = stored.held_out().map_err(Failure::data)?;
+        if let Some(stranger) = stranger(&rows, problem.held_out()) {
+            let message = format!(
+                "the probe kept projected gradients of request {stranger}, which is none of `{held_out}`"
+            );
+            return Err(
+                Failure::new(Exit::Data, message).hint("run the node that made the probe again")
+            );
+        }
+    }
     if entry.scale.is_signed() {
         let fitted = stored.states().len().saturating_sub(1);
         let rows = stored.requests(fitted).map_err(Failure::data)?;
-        let mut asked: Vec<u32> = problem
-            .target()
-            .requests
-            .iter()
-            .map(|request| request.request)
-            .collect();
-        asked.sort_unstable();
-        let stranger = rows
-            .numbers
-            .iter()
-            .find(|number| asked.binary_search(number).is_err());
-        if let Some(stranger) = stranger {
+        if let Some(stranger) = stranger(&rows, Some(problem.target())) {
             let message = format!(
                 "the probe took projected gradients against request {stranger}, which is none of the target `{part}`"
             );
@@ -325,6 +346,15 @@ fn projected(
         }
     }
     Ok(Arc::new(stored))
+}
+
+/// A request with a gradient that is not among those asked for.
+fn stranger(rows: &Rows, target: Option<&Target>) -> Option<u32> {
+    let requests = target.map_or(&[][..], |target| &target.requests);
+    let mut asked: Vec<u32> = requests.iter().map(|request| request.request).collect();
+    asked.sort_unstable();
+    let mut numbers = rows.numbers.iter().copied();
+    numbers.find(|number| asked.binary_search(number).is_err())
 }
 
 /// Refuses a state that speaks of some samples only.

@@ -1,21 +1,89 @@
-//! Reads the probe, lets the method work, writes scores and the method's card.
+//! Reads the probes, lets the method work, writes scores and the method's card.
+//!
+//! One probe is in memory at a time, and of the others running moments, for each setting that is tried.
 
 use std::sync::Mutex;
 
-use attribution::{EstimatorError, Prepared, Scores, Seed, Work};
-use stage::{Failure, Io, Progress};
+use attribution::{EstimatorError, Prepared, Problem, Seed, Work};
+use stage::{Exit, Failure, Io, Progress};
 use tables::{MethodCard, Score};
 
-use crate::config::{Config, prepare, suspect};
+use crate::config::{Config, several_influences, suspect};
 use crate::context::Context;
+use crate::ensemble::{Ensemble, Whole};
+use crate::members::{self, Shared};
 use crate::scored::Scored;
 use crate::tiers::Tiers;
-use crate::{groups, influences, probe, tiers};
+use crate::{groups, influences, probe, tiers, tune};
 
 pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
-    let method = prepare(&config.method)?;
-    let directory = io.input("probe")?;
-    let problem = probe::read(directory, &method, config.target.part)?;
+    let settings = tune::settings(config)?;
+    let members = members::wired(io)?;
+    if config.influences.is_some() && members.len() > 1 {
+        return Err(several_influences());
+    }
+    let held_out = config.tune.as_ref().map(|tune| tune.on);
+    let part = config.target.part;
+    let mut tried: Vec<Ensemble> = settings.iter().map(|_| Ensemble::default()).collect();
+    let mut shared: Option<Shared> = None;
+    let mut last = None;
+    for member in members {
+        // One at a time.
+        drop(last.take());
+        let problem = probe::read(&member.path, &settings, part, held_out)?;
+        if members.len() > 1 {
+            let shared = shared.get_or_insert_with(|| Shared::of(&problem));
+            shared.check(member, &problem)?;
+        }
+        for (setting, ensemble) in settings.iter().zip(&mut tried) {
+            ensemble.add(estimate(config, setting, &problem, io)?);
+        }
+        last = Some(problem);
+    }
+    let Some(problem) = last else {
+        return Err(Failure::new(Exit::Bug, "no probe was read"));
+    };
+
+    let chosen = match &config.tune {
+        Some(_) => tune::choose(&tried, &config.method.name)?,
+        None => 0,
+    };
+    let criteria: Vec<_> = tried.iter().map(Ensemble::criterion).collect();
+    let mut wholes: Vec<Whole> = tried.into_iter().map(Ensemble::finish).collect();
+    if config.tune.is_some() {
+        tune::write(io, &settings, &criteria, &wholes, chosen)?;
+    }
+    let (method, whole) = (&settings[chosen], wholes.swap_remove(chosen));
+    drop(wholes);
+    let name = method.entry().name;
+    let ids = &problem.samples().id;
+    let scored = Scored::new(name, suspect(method.entry()), ids, &whole.scores);
+    write(config, io, method, &whole, &scored)?;
+
+    let found = config.tiers.unwrap_or(Tiers::DEFAULT).assign(&scored)?;
+    if config.tiers.is_some() {
+        tiers::write(io, &scored, &found)?;
+    }
+    if config.groups.is_none() && config.influences.is_none() {
+        return Ok(());
+    }
+    let context = Context::read(io, problem.samples())?;
+    if let Some(asked) = &config.groups {
+        groups::write(io, asked, &scored, &found, &context)?;
+    }
+    if let Some(asked) = config.influences {
+        influences::write(io, config, asked, method, &problem, &context)?;
+    }
+    Ok(())
+}
+
+/// The scores of one model. Every member of an ensemble has the chance that it would have alone.
+fn estimate(
+    config: &Config,
+    method: &Prepared,
+    problem: &dyn Problem,
+    io: &Io,
+) -> Result<attribution::Scores, Failure> {
     let bar: Mutex<Option<Progress>> = Mutex::new(None);
     let on_progress = |Work { done, total }| {
         // A poisoned bar belongs to a panic that is on its way already.
@@ -25,28 +93,9 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
         }
     };
     let seed = Seed::root(config.seed).child("estimate");
-    let scores = method
-        .estimate(&problem, seed, &on_progress)
-        .map_err(|error| failure(error, config))?;
-    let suspect = suspect(method.entry());
-    let scored = Scored::new(method.entry().name, suspect, &problem, &scores);
-    write(config, io, &method, &scores, &scored)?;
-
-    let found = config.tiers.unwrap_or(Tiers::DEFAULT).assign(&scored)?;
-    if config.tiers.is_some() {
-        tiers::write(io, &scored, &found)?;
-    }
-    if config.groups.is_none() && config.influences.is_none() {
-        return Ok(());
-    }
-    let context = Context::read(io, &problem)?;
-    if let Some(asked) = &config.groups {
-        groups::write(io, asked, &scored, &found, &context)?;
-    }
-    if let Some(asked) = config.influences {
-        influences::write(io, config, asked, &method, &problem, &context)?;
-    }
-    Ok(())
+    method
+        .estimate(problem, seed, &on_progress)
+        .map_err(|error| failure(error, config))
 }
 
 pub(crate) fn failure(error: EstimatorError, config: &Config) -> Failure {
@@ -80,11 +129,12 @@ fn write(
     config: &Config,
     io: &Io,
     method: &Prepared,
-    scores: &Scores,
+    whole: &Whole,
     scored: &Scored,
 ) -> Result<(), Failure> {
     let out = io.output("scores")?;
     let entry = method.entry();
+    let scores = &whole.scores;
     let order = scored.position.iter().zip(&scored.sample_ids);
     let rows = order.map(|(&index, &sample_id)| Score {
         method: entry.name.to_owned(),
@@ -98,12 +148,18 @@ fn write(
 
     let n_scored = scores.score.iter().flatten().count();
     // A magnitude has no target; a helpfulness means nothing without one.
-    let estimand = if entry.scale.is_signed() {
+    let mut estimand = if entry.scale.is_signed() {
         let part = config.target.part;
         format!("{} Requests are those of part `{part}`.", entry.estimand)
     } else {
         entry.estimand.to_owned()
     };
+    if whole.n_members > 1 {
+        estimand = format!(
+            "{estimand} The mean over {} trainings, which differ in their seed.",
+            whole.n_members
+        );
+    }
     let card = MethodCard {
         method: entry.name.to_owned(),
         family: entry.family.as_str().to_owned(),
@@ -115,6 +171,8 @@ fn write(
         parameters: method.parameters().to_string(),
         n_scored: n_scored as u64,
         n_unscored: (scored.len() - n_scored) as u64,
+        n_members: whole.n_members,
+        stability: whole.stability,
     };
     tables::write_all(&out, [card]).map_err(Failure::environment)?;
     Ok(())

@@ -1,6 +1,6 @@
 //! Scores by sample, as results are made from them.
 
-use attribution::{Problem, Scores};
+use attribution::Scores;
 use tables::Suspect;
 
 /// Scores in ascending order of sample identities.
@@ -21,10 +21,9 @@ impl Scored {
     pub(crate) fn new(
         method: &'static str,
         suspect: Suspect,
-        problem: &dyn Problem,
+        ids: &[u64],
         scores: &Scores,
     ) -> Self {
-        let ids = &problem.samples().id;
         let mut position: Vec<usize> = (0..ids.len()).collect();
         position.sort_unstable_by_key(|&at| ids[at]);
         Self {

@@ -31,6 +31,8 @@ pub(crate) struct Scored {
     pub(crate) distribution: Option<Histogram>,
     /// Of how many scores the distribution holds one.
     pub(crate) stride: usize,
+    /// Median of the standard errors of as many; `None` where none is known.
+    pub(crate) std_error: Option<f64>,
 }
 
 /// Epochs of one model.
@@ -141,7 +143,7 @@ pub(crate) struct Evidence {
 }
 
 /// Roles in the order of the description.
-pub(crate) const ROLES: [&str; 13] = [
+pub(crate) const ROLES: [&str; 14] = [
     "metrics",
     "conclusions",
     "per_request",
@@ -155,6 +157,7 @@ pub(crate) const ROLES: [&str; 13] = [
     "tiers",
     "groups",
     "influences",
+    "sensitivity",
 ];
 
 impl Evidence {
@@ -294,12 +297,19 @@ impl Evidence {
     fn read_scores(&mut self, label: &Label, path: &std::path::Path) -> Result<(), Failure> {
         let cards: Vec<MethodCard> = tables::read_all(path).map_err(Failure::data)?;
         let mut samples: BTreeMap<String, Sampled> = BTreeMap::new();
+        let mut errors: BTreeMap<String, Sampled> = BTreeMap::new();
         for row in tables::rows::<Score>(path).map_err(Failure::data)? {
             let row = row.map_err(|error: ReadError| Failure::data(error))?;
             let Some(score) = row.score else { continue };
             if !score.is_finite() {
                 let what = format!("score of sample {} by `{}`", row.sample_id, row.method);
                 return Err(not_finite("scores", &what, score));
+            }
+            if let Some(error) = row.std_error {
+                match errors.get_mut(&row.method) {
+                    Some(sampled) => sampled.add(error),
+                    None => errors.entry(row.method.clone()).or_default().add(error),
+                }
             }
             match samples.get_mut(&row.method) {
                 Some(sampled) => sampled.add(score),
@@ -309,10 +319,13 @@ impl Evidence {
         for card in cards {
             let mut sampled = samples.remove(&card.method).unwrap_or_default();
             sampled.kept.sort_by(f64::total_cmp);
+            let mut errors = errors.remove(&card.method).unwrap_or_default().kept;
+            errors.sort_by(f64::total_cmp);
             self.methods.push(Scored {
                 label: label.clone(),
                 distribution: Histogram::of_sorted(&sampled.kept, N_BINS),
                 stride: sampled.stride,
+                std_error: errors.get(errors.len() / 2).copied(),
                 card,
             });
         }

@@ -110,7 +110,7 @@ impl Stage for Report {
     type Config = Config;
 
     fn description() -> Description {
-        const WHAT: [&str; 13] = [
+        const WHAT: [&str; 14] = [
             "Figures with intervals and protocols.",
             "Sentences that hold.",
             "Figures of single requests.",
@@ -124,8 +124,9 @@ impl Stage for Report {
             "Tiers of the samples.",
             "Scores of groups of samples.",
             "Samples that matter most to single requests.",
+            "Settings of methods that were tried.",
         ];
-        const KINDS: [&[&str]; 13] = [
+        const KINDS: [&[&str]; 14] = [
             &["metrics"],
             &["conclusions"],
             &["per_request"],
@@ -139,6 +140,7 @@ impl Stage for Report {
             &["tiers"],
             &["groups"],
             &["influences"],
+            &["sensitivity"],
         ];
         let inputs = ROLES.into_iter().zip(KINDS).zip(WHAT);
         Description {

@@ -2,7 +2,7 @@
 //! training data, and a report shows their ends.
 
 use stage::{Failure, Io, Label};
-use tables::{Influence, SampleTier, ScoreGroup, Tier};
+use tables::{Influence, SampleTier, ScoreGroup, Sensitivity, Tier};
 
 /// Groups shown at each end of a unit.
 const OUTERMOST: usize = 5;
@@ -22,6 +22,8 @@ pub(crate) struct Results {
     pub(crate) groups: Vec<OfUnit>,
     /// The outermost samples of some requests, with the places of their methods.
     pub(crate) influences: Vec<(Label, Influence)>,
+    /// Settings that were tried, with the places of their methods.
+    pub(crate) sensitivity: Vec<(Label, Sensitivity)>,
 }
 
 /// The tiers of one method.
@@ -93,6 +95,11 @@ impl Results {
                 }
             }
             results.close(judged);
+        }
+        for input in io.many("sensitivity") {
+            let rows: Vec<Sensitivity> = tables::read_all(&input.path).map_err(Failure::data)?;
+            let rows = rows.into_iter().map(|row| (input.label.clone(), row));
+            results.sensitivity.extend(rows);
         }
         for input in io.many("influences") {
             let mut requests: Vec<u32> = Vec::new();

@@ -61,6 +61,7 @@ pub static TABLES: &[&Table] = &[
     &METHODS,
     &TIERS,
     &GROUPS,
+    &SENSITIVITY,
     &INFLUENCES,
     &METRICS,
     &PER_REQUEST,

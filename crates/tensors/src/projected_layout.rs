@@ -6,12 +6,14 @@
 //! projected.json                                  a ProjectedIndex
 //! projected/00000120/samples-00000.safetensors    `sample` u32 [n], `gradient` f32 [n, width]
 //! projected/00000120/requests.safetensors         `request` u32 [m], `gradient` f32 [m, width]
+//! projected/00000120/held_out.safetensors         as `requests`, of requests that are no target
 //! projected/00000120/curvature-00000.safetensors  `root` f32 [r, width]
 //! ```
 //!
 //! The number of a folder is the step of a state. Samples are positions in the list of the probe's
 //! samples; they ascend over all blocks of a state. Requests ascend too; the gradient of a request is
-//! that of the mean loss over its relevant items. The outer products of all rows `root` of a state,
+//! that of the mean loss over its relevant items. Requests that are held out, to choose settings by, have
+//! gradients at the last state alone. The outer products of all rows `root` of a state,
 //! summed and divided by its number of samples with a gradient, are the Gauss-Newton matrix.
 
 use serde::{Deserialize, Serialize};
@@ -47,6 +49,19 @@ pub struct ProjectedIndex {
     pub n_requests: usize,
     /// States of the training, oldest first; the last one is the fitted model.
     pub states: Vec<ProjectedStep>,
+    /// Requests that are no target, to choose settings by; absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<ProjectedHeldOut>,
+}
+
+/// Requests that are no target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectedHeldOut {
+    /// Their part, as tables have it.
+    pub part: String,
+    /// How many, those without a gradient included.
+    pub n_requests: usize,
 }
 
 /// One layer.
@@ -94,6 +109,11 @@ pub fn requests(step: u64) -> String {
     format!("{}/requests.safetensors", folder(step))
 }
 
+/// The file with the gradients of requests that are held out, from the probe's directory.
+pub fn held_out(step: u64) -> String {
+    format!("{}/held_out.safetensors", folder(step))
+}
+
 /// The file with a block of rows of the Gauss-Newton matrix, from the probe's directory.
 pub fn curvature(step: u64, block: usize) -> String {
     format!("{}/curvature-{block:05}.safetensors", folder(step))
@@ -103,6 +123,11 @@ pub fn curvature(step: u64, block: usize) -> String {
 mod tests {
     use super::*;
 
+    fn held_out_of(index: &ProjectedIndex) -> Option<(&str, usize)> {
+        let held_out = index.held_out.as_ref()?;
+        Some((&held_out.part, held_out.n_requests))
+    }
+
     /// The format is a promise to probes that exist: words and names are written out here.
     #[test]
     fn the_format_is_what_the_documentation_says() {
@@ -110,6 +135,11 @@ mod tests {
         let index: ProjectedIndex = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&index).unwrap(), text);
         assert_eq!(index.states[0].learning_rate, None);
+        let held_out = r#","held_out":{"part":"valuation.tune","n_requests":4}}"#;
+        let text = text.replace("}]}", &format!("}}]{held_out}"));
+        let index: ProjectedIndex = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&index).unwrap(), text);
+        assert_eq!(held_out_of(&index), Some(("valuation.tune", 4)));
         assert_eq!(
             samples(120, 0),
             "projected/00000120/samples-00000.safetensors"
@@ -118,6 +148,10 @@ mod tests {
         assert_eq!(
             curvature(120, 3),
             "projected/00000120/curvature-00003.safetensors"
+        );
+        assert_eq!(
+            super::held_out(120),
+            "projected/00000120/held_out.safetensors"
         );
     }
 }

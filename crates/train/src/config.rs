@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::act::{self, Act, Regime};
 use crate::gradients::config::{
-    self as gradients, GRADIENTS, GRADIENTS_PART, Gradients, PROJECTED,
+    self as gradients, GRADIENTS, GRADIENTS_PART, Gradients, HELD_OUT_PART, PROJECTED,
 };
 use crate::inside::config::{self as attention, ATTENTION, Attention};
+use crate::shard::{self, Shard};
 use crate::tune;
 use models::{Capability, Entry, REGISTRY};
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,9 @@ pub struct Config {
     /// Representations in mode `probe`.
     #[serde(default)]
     pub features: Features,
+    /// Which part of the samples mode `probe` is for; left out: all.
+    #[serde(default)]
+    pub shard: Option<Shard>,
     /// What mode `serve` times.
     #[serde(default)]
     pub serve: Serve,
@@ -86,6 +90,8 @@ pub enum Mode {
     Respond,
     /// Measure how fast a fitted model answers.
     Serve,
+    /// Put the parts of a probe together.
+    Merge,
 }
 
 /// Whether items of the history are candidates.
@@ -238,11 +244,13 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
     if let Some(act) = &config.act {
         act::check(act)?;
     }
+    shard::check(config)?;
     match config.mode {
         Mode::Fit => check_fit(config, offers),
         Mode::Probe => check_probe(config, offers),
         Mode::Respond => check_respond(config, offers),
         Mode::Serve => check_serve(config, offers),
+        Mode::Merge => shard::check_merge(config, offers),
     }
 }
 
@@ -419,6 +427,7 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
         offer.facts.clone_from(&model.facts);
     }
     offer.capabilities.insert("representations".to_owned());
+    shard::tell(config, &mut offer);
     if let Some(attention) = config.attention {
         attention::check(attention)?;
     }
@@ -430,6 +439,10 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
             if has_any.contains(&true) {
                 let part = gradients.part.to_string();
                 offer.facts.insert(GRADIENTS_PART.to_owned(), part);
+                if let Some(held_out) = gradients.held_out {
+                    let fact = (HELD_OUT_PART.to_owned(), held_out.to_string());
+                    offer.facts.extend([fact]);
+                }
                 if has_states {
                     offer.capabilities.insert("trajectory".to_owned());
                 }
@@ -597,6 +610,21 @@ mod tests {
                 "mode: probe\n",
                 &["model", "scores"],
                 "takes no input `scores`",
+            ),
+            (
+                "mode: probe\ngradients: { held_out: valuation.fit, projection: {} }\n",
+                &["model"],
+                "cannot be `valuation.fit`",
+            ),
+            (
+                "mode: probe\ngradients: { held_out: test, projection: {} }\n",
+                &["model"],
+                "cannot be `test`",
+            ),
+            (
+                "mode: probe\ngradients: { held_out: valuation.tune }\n",
+                &["model"],
+                "no gradients are kept",
             ),
             (
                 "mode: probe\nkeep_checkpoints: 2\n",

@@ -20,7 +20,7 @@ const fn field(
 }
 
 fn config() -> Vec<Field> {
-    [fitting(), tuning(), acting(), other_modes()].concat()
+    [fitting(), tuning(), acting(), other_modes(), serving()].concat()
 }
 
 /// What is fitted, and what it ranks.
@@ -31,7 +31,7 @@ fn fitting() -> Vec<Field> {
             "mode",
             String,
             Some("fit"),
-            "`fit` fits a model and ranks; `probe` lays out what estimators may look at; `respond` retrains without given samples; `serve` measures how fast a model answers",
+            "`fit` fits a model and ranks; `probe` lays out what estimators may look at; `respond` retrains without given samples; `serve` measures how fast a model answers; `merge` puts the shards of a probe together",
         ),
         field(
             "model",
@@ -163,6 +163,12 @@ fn other_modes() -> Vec<Field> {
             "difference of scores at which one item stands clearly above another, for `measure: ndcg`; above 0",
         ),
         field(
+            "gradients.held_out",
+            String,
+            Some("null"),
+            "the other valuation part, whose requests are kept beside those of the target: what `tune` of `estimate` chooses by; needs `gradients.projection`",
+        ),
+        field(
             "gradients.projection.basis",
             String,
             Some("null"),
@@ -217,6 +223,12 @@ fn other_modes() -> Vec<Field> {
             "mode `probe`: keep the hidden states of samples and requests, with the vectors of items",
         ),
         field(
+            "shard",
+            String,
+            Some("null"),
+            "mode `probe`: the part of the samples to probe, such as `\"1/4\"`; mode `merge` makes of all parts the bytes of the whole",
+        ),
+        field(
             "features.max_history",
             Integer,
             Some("50"),
@@ -234,6 +246,13 @@ fn other_modes() -> Vec<Field> {
             Some("1"),
             "weight of text terms in cosines of representations",
         ),
+    ]
+}
+
+/// What is timed.
+fn serving() -> Vec<Field> {
+    use FieldKind::Integer;
+    vec![
         field(
             "serve.requests",
             Integer,
@@ -286,6 +305,7 @@ pub(crate) fn description() -> Description {
             .optional(),
             Input::required("model", &["model"], "the fitted model, in modes `probe` and `serve`; in mode `fit`, what `regime: mask` repeats").optional(),
             Input::required("checkpoints", &["checkpoints"], "mode `probe` with `gradients`: states along the training that led to the model; gradients are taken at each").optional(),
+            Input::required("probes", &["probe"], "mode `merge`: all shards of one probe").optional().many(),
         ],
         outputs: vec![
             Output::new("model", "mode `fit`: the fitted model"),
@@ -300,7 +320,7 @@ pub(crate) fn description() -> Description {
             ),
             Output::new("removals", "mode `fit` with `act`: how many samples were removed or weighted anew"),
             Output::new("trials", "mode `fit` with `tune`: every setting that was tried"),
-            Output::new("probe", "mode `probe`: what estimators may look at"),
+            Output::new("probe", "modes `probe` and `merge`: what estimators may look at"),
             Output::new(
                 "responses",
                 "mode `respond`: loss and NDCG@10 of every request under every retrained model",

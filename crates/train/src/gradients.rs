@@ -6,6 +6,7 @@
 pub(crate) mod config;
 mod directions;
 
+use std::ops::Range;
 use std::path::Path;
 
 use models::{
@@ -35,6 +36,10 @@ pub(crate) struct Asked<'a> {
     pub(crate) requests: &'a [Request],
     pub(crate) configured: &'a Gradients,
     pub(crate) seed: Seed,
+    /// Places in the table of the samples that are asked for.
+    pub(crate) range: Range<usize>,
+    /// Whether what belongs to no single sample is asked for.
+    pub(crate) is_first: bool,
 }
 
 /// Writes `probe_gradients`, sorted by step and sample, and what belongs to projected gradients;
@@ -43,10 +48,26 @@ pub(crate) fn write(asked: &Asked<'_>, io: &Io, out: &Path) -> Result<(), Failur
     if asked.model.gradients().is_none() && asked.model.gradient_rows().is_none() {
         return Ok(());
     }
-    let (numbers, of_part): (Vec<u32>, Vec<(History<'_>, &[u32])>) = asked
+    let (numbers, of_part) = requests_of(asked, asked.configured.part)?;
+    let states = states(asked.model, io)?;
+    if let Some(gradients) = asked.model.gradients() {
+        write_exact(asked, gradients, &states, &of_part, io, out)?;
+    }
+    if let Some(projection) = &asked.configured.projection {
+        projected::write(asked, &states, (&numbers, &of_part), projection, io, out)?;
+    }
+    Ok(())
+}
+
+/// Requests with their numbers.
+pub(crate) type Numbered<'a> = (Vec<u32>, Vec<(History<'a>, &'a [u32])>);
+
+/// The requests of a part that have a relevant item; there is one.
+pub(crate) fn requests_of<'a>(asked: &Asked<'a>, part: Part) -> Result<Numbered<'a>, Failure> {
+    let found: Numbered<'a> = asked
         .requests
         .iter()
-        .filter(|request| request.part == asked.configured.part && !request.relevant.is_empty())
+        .filter(|request| request.part == part && !request.relevant.is_empty())
         .filter_map(|request| {
             // Every history was seen when the requests were read.
             let history = asked
@@ -56,24 +77,14 @@ pub(crate) fn write(asked: &Asked<'_>, io: &Io, out: &Path) -> Result<(), Failur
             Some((request.request, (history, relevant)))
         })
         .unzip();
-    if of_part.is_empty() {
+    if found.0.is_empty() {
         return Err(Failure::new(
             Exit::Data,
-            format!(
-                "no request of part `{}` has a relevant item",
-                asked.configured.part
-            ),
+            format!("no request of part `{part}` has a relevant item"),
         )
         .hint("make the part larger with `parts` or `instants` of `split`"));
     }
-    let states = states(asked.model, io)?;
-    if let Some(gradients) = asked.model.gradients() {
-        write_exact(asked, gradients, &states, &of_part, io, out)?;
-    }
-    if let Some(projection) = &asked.configured.projection {
-        projected::write(asked, &states, (&numbers, &of_part), projection, io, out)?;
-    }
-    Ok(())
+    Ok(found)
 }
 
 /// Writes `probe_gradients`, and `probe_directions` with `probe_curvatures` where directions are asked for.
@@ -86,25 +97,29 @@ fn write_exact(
     out: &Path,
 ) -> Result<(), Failure> {
     let configured = asked.configured;
-    let n = asked.data.n_samples() as u64;
-    let by_fisher = configured.directions.iter();
-    let by_fisher = by_fisher
-        .filter(|&&one| one != Preconditioner::Adam)
-        .count();
-    // A Fisher matrix looks at every sample twice.
-    let passes = states.len() as u64 + if by_fisher > 0 { 2 } else { 0 };
-    let progress = std::sync::Mutex::new(io.progress("gradients of samples", passes * n));
+    let mut all = projected::table_order(asked.data, io)?[asked.range.clone()].to_vec();
+    all.sort_unstable();
+    let mut directions = configured.directions.iter();
+    let has_fisher = directions.any(|&one| one != Preconditioner::Adam);
+    // A Fisher matrix looks at every sample twice, at those of other shards too.
+    let by_fisher = if has_fisher {
+        2 * asked.data.n_samples() as u64
+    } else {
+        0
+    };
+    let total = states.len() as u64 * all.len() as u64 + by_fisher;
+    let progress = std::sync::Mutex::new(io.progress("gradients of samples", total));
     let on_progress = |done| {
         // A poisoned bar belongs to a panic that is on its way already.
         if let Ok(mut progress) = progress.lock() {
             progress.advance(done);
         }
     };
-    let mut order: Vec<usize> = (0..asked.data.n_samples()).collect();
-    order.sort_unstable_by_key(|&at| asked.data.sample_id(at));
-    let all: Vec<u32> = (0..).take(asked.data.n_samples()).collect();
+    let id = |at: usize| asked.data.sample_id(all[at] as usize);
+    let mut order: Vec<usize> = (0..all.len()).collect();
+    order.sort_unstable_by_key(|&at| id(at));
     let mut writer = RowWriter::<ProbeGradient>::create(out).map_err(Failure::environment)?;
-    let mut writers = Writers::create(configured, out)?;
+    let mut writers = Writers::create(asked, out)?;
     for (at, state) in states.iter().enumerate() {
         let there = match &state.weights {
             Some(weights) => Some(gradients.at(weights).map_err(Failure::data)?),
@@ -119,7 +134,7 @@ fn write_exact(
             let sample = found[at].as_ref().map(|(sample, _)| sample);
             let row = ProbeGradient {
                 step: state.step,
-                sample_id: asked.data.sample_id(at),
+                sample_id: id(at),
                 learning_rate: state.learning_rate,
                 part: configured.part,
                 target_norm: target.norm(),
@@ -133,7 +148,7 @@ fn write_exact(
         if let Some(writers) = &mut writers {
             let rows = order.iter().map(|&at| {
                 let along = found[at].as_ref().map(|(_, along)| along.as_slice());
-                (asked.data.sample_id(at), along)
+                (id(at), along)
             });
             let rows: Vec<_> = rows.collect();
             writers.push(state, configured, (&directions, target.norm()), &rows)?;

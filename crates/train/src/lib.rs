@@ -4,7 +4,7 @@
 //! ranks all candidates for every request. Mode `probe` lays out what estimators may look at:
 //! losses, counts, transitions and representations of one fitted model. Mode `respond`
 //! retrains without given samples and says what that did to every request. Mode `serve` measures how fast
-//! a fitted model answers.
+//! a fitted model answers. Mode `merge` puts the parts of a probe together.
 
 mod act;
 mod config;
@@ -14,12 +14,14 @@ mod gradients;
 mod inputs;
 mod inside;
 mod kept;
+mod merge;
 mod probe;
 mod projected;
 mod rank;
 mod respond;
 mod resume;
 mod serve;
+mod shard;
 mod tune;
 mod watch;
 
@@ -29,6 +31,7 @@ pub use act::{Act, Regime, Reweight, Shape};
 pub use config::{Config, Features, Mode, Seen, Serve, Tune};
 pub use gradients::config::{Gradients, MeasureName};
 pub use inside::config::Attention;
+pub use shard::Shard;
 
 /// The stage.
 pub struct Train;
@@ -50,6 +53,7 @@ impl Stage for Train {
             Mode::Probe => probe::run(config, io),
             Mode::Respond => respond::run(config, io),
             Mode::Serve => serve::run(config, io),
+            Mode::Merge => merge::run(io),
         }
     }
 }

@@ -3,12 +3,14 @@
 //! The directory holds `probe.json`, `probe_samples.parquet`, `probe_requests.parquet`,
 //! `representations.safetensors` and, where the model has them, `item_counts.parquet`,
 //! `transitions.parquet` and, where asked for, `probe_gradients.parquet`, `probe_directions.parquet`,
-//! `probe_curvatures.parquet`, the folder `projected` with
-//! `projected.json`, `probe_attention.parquet` and `hidden.safetensors`, and `projection_fidelity.parquet`. Representations are sparse matrices of rows of length 1: `histories`,
+//! `probe_curvatures.parquet`, the folder `projected` with `projected.json`, `probe_attention.parquet` and
+//! `hidden.safetensors`, and `projection_fidelity.parquet`; with `shard` a part of that, and
+//! `shard.json`. Representations are sparse matrices of rows of length 1: `histories`,
 //! whose row 0 is the empty history, and `items`, a row per catalogue item.
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 
 use models::{Card, History, Losses, Model, Representations, Seed, Sequences, TrainingData};
@@ -21,6 +23,7 @@ use crate::config::{self, Config, Features};
 use crate::gradients;
 use crate::inputs::{self, Catalogue};
 use crate::inside::{self, config::Attention};
+use crate::shard;
 
 /// Histories whose features are computed before they are stored.
 const BLOCK: usize = 4096;
@@ -94,9 +97,13 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     let out = io.output("probe")?;
     let n_columns =
         write_representations(config, io, &catalogue, &data, &sequences, &histories, &out)?;
-    write_samples(io, model.losses(), &data, &histories, &out)?;
+    let is_first = shard::is_first(config);
+    let range = shard::range(config, data.n_samples());
+    write_samples(io, model.losses(), &data, &histories, &range, &out)?;
     write_requests(model.losses(), &requests, &sequences, &histories, &out)?;
-    write_counts(model.as_ref(), &out)?;
+    if is_first {
+        write_counts(model.as_ref(), &out)?;
+    }
     if let Some(configured) = &config.gradients {
         let asked = gradients::Asked {
             model: model.as_ref(),
@@ -105,15 +112,20 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
             requests: &requests,
             configured,
             seed: Seed::root(config.seed),
+            range,
+            is_first,
         };
         gradients::write(&asked, io, &out)?;
     }
-    if let (Some(Attention { part }), Some(maps)) = (config.attention, model.attention()) {
+    if let (Some(Attention { part }), Some(maps), true) =
+        (config.attention, model.attention(), is_first)
+    {
         inside::write_attention(maps, &data, &requests, part, io, &out)?;
     }
-    if let (true, Some(states)) = (config.hidden_states, model.hidden_states()) {
+    if let (true, Some(states)) = (config.hidden_states && is_first, model.hidden_states()) {
         inside::write_hidden(states, &data, &sequences, &requests, io, &out)?;
     }
+    shard::write(config, data.n_samples(), &out)?;
     write_card(
         &ProbeCard {
             model: &card.name,
@@ -156,7 +168,8 @@ fn write_card(card: &ProbeCard<'_>, out: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::environment(error).cause(format!("writing `{}`", path.display())))
 }
 
-/// Writes the features of histories and items and returns the number of their columns.
+/// Writes the features of histories and items, in the first part of a probe, and returns the number of
+/// their columns.
 fn write_representations(
     config: &Config,
     io: &Io,
@@ -173,6 +186,9 @@ fn write_representations(
         text: config.features.text,
     };
     let features = models::Features::fit(weights, &items, data).map_err(Failure::computation)?;
+    if !shard::is_first(config) {
+        return Ok(features.n_columns());
+    }
 
     let mut progress = io.progress("representing histories", histories.n() as u64);
     let mut representations = Representations::new(features.n_columns());
@@ -209,6 +225,7 @@ fn write_samples(
     losses: Option<&dyn Losses>,
     data: &TrainingData<'_>,
     histories: &Histories,
+    range: &Range<usize>,
     out: &Path,
 ) -> Result<(), Failure> {
     let mut progress = io.progress("losses of samples", data.n_samples() as u64);
@@ -228,8 +245,12 @@ fn write_samples(
     let mut writer = RowWriter::<ProbeSample>::create(out).map_err(Failure::environment)?;
     let rows = tables::rows::<Sample>(io.input("samples")?).map_err(Failure::data)?;
     let mut progress = io.progress("probing samples", rows.n_rows());
-    for sample in rows {
+    for (place, sample) in rows.enumerate() {
         let sample = sample.map_err(Failure::data)?;
+        progress.advance(1);
+        if !range.contains(&place) {
+            continue;
+        }
         let history = data.events(sample.sequence, sample.history_end);
         let row = ProbeSample {
             sample_id: sample.sample_id,
@@ -243,7 +264,6 @@ fn write_samples(
             loss: of(sample.sample_id),
         };
         writer.push(row).map_err(Failure::environment)?;
-        progress.advance(1);
     }
     writer.finish().map_err(Failure::environment)?;
     Ok(())

@@ -8,12 +8,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use models::projected_layout::{self as layout, ProjectedIndex, ProjectedLayer, ProjectedStep};
+use models::projected_layout::{
+    self as layout, ProjectedHeldOut, ProjectedIndex, ProjectedLayer, ProjectedStep,
+};
 use models::{GradientRows, History, LossGradients, Projection, Tensors, TrainingData};
 use stage::{Exit, Failure, Io};
 use tables::{ProjectionFidelity, Sample};
 
-use crate::gradients::{Asked, State};
+use crate::gradients::{Asked, State, requests_of};
 use crate::resume;
 
 /// Bytes of a block of gradients, about.
@@ -34,9 +36,14 @@ pub(crate) fn write(
     out: &Path,
 ) -> Result<(), Failure> {
     let order = table_order(asked.data, io)?;
+    let held_out = asked
+        .configured
+        .held_out
+        .map(|part| requests_of(asked, part))
+        .transpose()?;
     let mut index: Option<ProjectedIndex> = None;
     let mut fidelity = Vec::new();
-    for state in states {
+    for (at, state) in states.iter().enumerate() {
         let there = match (asked.model.gradients(), &state.weights) {
             (Some(gradients), Some(weights)) => Some(gradients.at(weights).map_err(Failure::data)?),
             _ => None,
@@ -66,16 +73,34 @@ pub(crate) fn write(
             blocks: 0,
             curvature_blocks: 0,
         };
-        write_samples(rows, asked.data, &order, &mut step, io, out)?;
-        write_requests(rows, (numbers, of_part), step.step, found.width, out)?;
-        if let Some(whole) = whole {
+        write_samples(rows, asked, &order, &mut step, io, out)?;
+        if asked.is_first {
+            let file = layout::requests(step.step);
+            write_requests(rows, (numbers, of_part), &file, found.width, out)?;
+        }
+        if let Some((numbers, requests)) = held_out
+            .as_ref()
+            .filter(|_| asked.is_first && at + 1 == states.len())
+        {
+            let file = layout::held_out(step.step);
+            write_requests(rows, (numbers, requests), &file, found.width, out)?;
+        }
+        if let Some(whole) = whole.filter(|_| asked.is_first) {
             fidelity.push(compare(rows, whole, asked, of_part, &found, step.step)?);
         }
         index.get_or_insert(found).states.push(step);
     }
-    let Some(index) = index else {
+    let Some(mut index) = index else {
         return Ok(());
     };
+    index.held_out = asked
+        .configured
+        .held_out
+        .zip(held_out)
+        .map(|(part, (numbers, _))| ProjectedHeldOut {
+            part: part.to_string(),
+            n_requests: numbers.len(),
+        });
     let mut text = serde_json::to_string_pretty(&index).map_err(Failure::bug)?;
     text.push('\n');
     let path = out.join(layout::INDEX);
@@ -131,6 +156,7 @@ fn of_index(rows: &dyn GradientRows, data: &TrainingData<'_>, n_requests: usize)
         n_samples: data.n_samples(),
         n_requests,
         states: Vec::new(),
+        held_out: None,
     }
 }
 
@@ -142,12 +168,12 @@ struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// Makes a file of the probe unless an earlier run did.
+    /// Makes a file of the probe unless an earlier run did; whether there is one.
     fn file(
         &self,
         name: &str,
-        make: impl FnOnce() -> Result<Tensors, Failure>,
-    ) -> Result<(), Failure> {
+        make: impl FnOnce() -> Result<Option<Tensors>, Failure>,
+    ) -> Result<bool, Failure> {
         let path = self.out.join(name);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(|error| {
@@ -155,64 +181,93 @@ impl Places<'_> {
             })?;
         }
         let Some(kept) = self.kept else {
-            return make()?.save(&path).map_err(Failure::environment);
+            return match make()? {
+                Some(tensors) => tensors
+                    .save(&path)
+                    .map(|()| true)
+                    .map_err(Failure::environment),
+                None => Ok(false),
+            };
         };
         let kept: PathBuf = kept.join(name.replace('/', "-"));
         if !kept.is_file() {
-            resume::write(&kept, &make()?).map_err(Failure::environment)?;
+            let Some(tensors) = make()? else {
+                return Ok(false);
+            };
+            resume::write(&kept, &tensors).map_err(Failure::environment)?;
         }
         // Copied, not moved: a run that is killed later still finds it.
-        fs::copy(&kept, &path).map(|_| ()).map_err(|error| {
+        fs::copy(&kept, &path).map(|_| true).map_err(|error| {
             Failure::environment(error).cause(format!("copying `{}`", kept.display()))
         })
     }
 }
 
+/// Samples of a block.
+pub(crate) fn per_block(width: usize) -> usize {
+    (BLOCK_BYTES / (4 * width.max(1))).clamp(32, 4096)
+}
+
+/// A block of gradients of samples.
+pub(crate) fn row_tensors(
+    samples: Vec<u32>,
+    gradients: Vec<f32>,
+    width: usize,
+) -> Result<Tensors, Failure> {
+    let n = samples.len();
+    let mut tensors = Tensors::new();
+    tensors
+        .insert_f32(layout::GRADIENT, &[n, width], gradients)
+        .and_then(|()| tensors.insert_u32(layout::SAMPLE, &[n], samples))
+        .map_err(Failure::computation)?;
+    Ok(tensors)
+}
+
+/// A block of rows of the curvature.
+pub(crate) fn root_tensors(roots: Vec<f32>, width: usize) -> Result<Tensors, Failure> {
+    let mut tensors = Tensors::new();
+    tensors
+        .insert_f32(layout::ROOT, &[roots.len() / width.max(1), width], roots)
+        .map_err(Failure::computation)?;
+    Ok(tensors)
+}
+
 /// Blocks of gradients, and of rows of the curvature where the model knows them.
 fn write_samples(
     rows: &dyn GradientRows,
-    data: &TrainingData<'_>,
+    asked: &Asked<'_>,
     order: &[u32],
     step: &mut ProjectedStep,
     io: &Io,
     out: &Path,
 ) -> Result<(), Failure> {
-    let width = rows.width();
+    let (data, width) = (asked.data, rows.width());
     let with_loss: Vec<(u32, u32)> = (0_u32..)
         .zip(order)
         .map(|(place, &at)| (place, at))
+        .filter(|(place, _)| asked.range.contains(&(*place as usize)))
         .filter(|&(_, at)| rows.has_loss(data, at as usize))
         .collect();
     let places = Places {
         kept: io.resume(),
         out,
     };
-    let per_block = (BLOCK_BYTES / (4 * width)).clamp(32, 4096);
     let mut progress = io.progress("projected gradients", with_loss.len() as u64);
-    for block in with_loss.chunks(per_block) {
+    for block in with_loss.chunks(per_block(width)) {
         let (place, at): (Vec<u32>, Vec<u32>) = block.iter().copied().unzip();
         let name = layout::samples(step.step, step.blocks);
         places.file(&name, || {
-            let mut tensors = Tensors::new();
-            let gradient = rows.sample_rows(data, &at);
-            tensors
-                .insert_f32(layout::GRADIENT, &[at.len(), width], gradient)
-                .and_then(|()| tensors.insert_u32(layout::SAMPLE, &[place.len()], place))
-                .map_err(Failure::computation)?;
-            Ok(tensors)
+            row_tensors(place, rows.sample_rows(data, &at), width).map(Some)
         })?;
         step.blocks += 1;
-        if let Some(root) = rows.curvature_rows(data, &at) {
-            let name = layout::curvature(step.step, step.curvature_blocks);
-            places.file(&name, || {
-                let mut tensors = Tensors::new();
-                tensors
-                    .insert_f32(layout::ROOT, &[root.len() / width, width], root)
-                    .map_err(Failure::computation)?;
-                Ok(tensors)
-            })?;
-            step.curvature_blocks += 1;
-        }
+        let name = layout::curvature(step.step, step.curvature_blocks);
+        let is_made = places.file(&name, || {
+            let Some(root) = rows.curvature_rows(data, &at) else {
+                return Ok(None);
+            };
+            root_tensors(root, width).map(Some)
+        })?;
+        step.curvature_blocks += usize::from(is_made);
         progress.advance(at.len() as u64);
     }
     Ok(())
@@ -222,7 +277,7 @@ fn write_samples(
 fn write_requests(
     rows: &dyn GradientRows,
     (numbers, of_part): (&[u32], &[(History<'_>, &[u32])]),
-    step: u64,
+    file: &str,
     width: usize,
     out: &Path,
 ) -> Result<(), Failure> {
@@ -240,7 +295,7 @@ fn write_requests(
         .and_then(|()| tensors.insert_u32(layout::REQUEST, &[request.len()], request))
         .map_err(Failure::computation)?;
     let places = Places { kept: None, out };
-    places.file(&layout::requests(step), || Ok(tensors))
+    places.file(file, || Ok(Some(tensors))).map(|_| ())
 }
 
 /// Products of projected gradients beside those of whole ones, on an evenly spread selection.

@@ -13,6 +13,7 @@ mod published;
 mod rerun;
 mod retraining;
 mod same_bytes;
+mod several;
 mod stages;
 mod survival;
 mod training;

@@ -118,6 +118,11 @@ impl<'p> Fitted<'p> {
         self.projected.requests(self.state)
     }
 
+    /// The same of requests that are no target.
+    pub(crate) fn held_out(&self) -> Result<Rows, EstimatorError> {
+        self.projected.held_out()
+    }
+
     /// Gradient of the mean loss over requests.
     pub(crate) fn target(&self) -> Result<Vec<f64>, EstimatorError> {
         let requests = self.requests()?;

@@ -60,6 +60,7 @@ impl Method for DataInf {
     const DETERMINISTIC: bool = true;
     const COPIES_SCORE_EQUALLY: bool = true;
     const ANSWERS_REQUESTS: bool = true;
+    const TUNABLE: bool = true;
     const PARAMETERS: &'static [Parameter] = &[DAMPING];
     type Params = Params;
 

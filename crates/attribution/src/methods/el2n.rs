@@ -6,7 +6,7 @@
 //! Paul, Ganguli, Dziugaite, "Deep Learning on a Data Diet: Finding Important Examples Early in Training", NeurIPS 2021; arXiv:2107.07075, definition 2.2.
 //!
 //! # Departures
-//! The paper takes the mean over ten or more initial weights, a few epochs into training. This is the distance at the fitted model, with `at: earliest` at the first state of its training, with `at: all` the mean over all. Average several by probing models of several seeds.
+//! The paper takes the mean over ten or more initial weights, a few epochs into training. This is the distance at the fitted model, with `at: earliest` at the first state of its training, with `at: all` the mean over all. The mean over models of several seeds is what `estimate` makes of several probes.
 //!
 //! # Needs
 //! Gradients, and those along the training for `at: earliest` and `at: all`; a sample without a loss term is unscored.

@@ -6,7 +6,7 @@
 //! Paul, Ganguli, Dziugaite, "Deep Learning on a Data Diet: Finding Important Examples Early in Training", NeurIPS 2021; arXiv:2107.07075, definition 2.1.
 //!
 //! # Departures
-//! The paper takes the mean over ten or more initial weights, a few epochs into training. This is the length at one fitted model: average several by probing models of several seeds.
+//! The paper takes the mean over ten or more initial weights, a few epochs into training. This is the length at one fitted model; the mean over models of several seeds is what `estimate` makes of several probes.
 //!
 //! # Needs
 //! Gradients; a sample without a loss term is unscored.

@@ -74,6 +74,7 @@ impl Method for Influence {
     const DETERMINISTIC: bool = true;
     const COPIES_SCORE_EQUALLY: bool = true;
     const ANSWERS_REQUESTS: bool = true;
+    const TUNABLE: bool = true;
     const PARAMETERS: &'static [Parameter] = &[
         Parameter {
             name: "solver",

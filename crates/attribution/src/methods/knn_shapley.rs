@@ -36,6 +36,7 @@ use crate::estimator::{
     Estimator, EstimatorError, Family, Method, Need, OnProgress, Parameter, ParameterErrorKind,
     Scale, Scores, Work,
 };
+use crate::held_out::{AtHeldOut, HeldOut};
 use crate::histories::{Histories, has_features};
 use crate::nearest::{Grouping, Scratch, Values, add_shapley};
 use crate::problem::{Problem, Request};
@@ -79,6 +80,7 @@ impl Method for KnnShapley {
     const SCALE: Scale = Scale::Helpfulness;
     const DETERMINISTIC: bool = true;
     const COPIES_SCORE_EQUALLY: bool = false;
+    const TUNABLE: bool = true;
     const PARAMETERS: &'static [Parameter] = &[
         Parameter {
             name: "k",
@@ -111,6 +113,31 @@ impl Estimator for KnnShapley {
         _seed: Seed,
         on_progress: OnProgress<'_>,
     ) -> Result<Scores, EstimatorError> {
+        let mut scores = self.values(problem, on_progress)?;
+        if let Some(there) = AtHeldOut::of(problem) {
+            // Values add up to the utility of all samples.
+            let values = self.values(&there, &|_| {})?;
+            scores.held_out = Some(HeldOut {
+                value: values.score.iter().flatten().sum(),
+                std_error: None,
+                n_requests: there.target().requests.len() as u64,
+            });
+        }
+        Ok(scores)
+    }
+
+    fn chosen_needs(&self) -> &'static [Need] {
+        self.space.needs()
+    }
+}
+
+impl KnnShapley {
+    /// The value of every sample.
+    fn values(
+        &self,
+        problem: &dyn Problem,
+        on_progress: OnProgress<'_>,
+    ) -> Result<Scores, EstimatorError> {
         let method = Self::NAME;
         if self.space == Space::Hidden {
             let moved = in_hidden_space(problem, method)?;
@@ -118,8 +145,7 @@ impl Estimator for KnnShapley {
                 neighbours: self.neighbours,
                 space: Space::Features,
             };
-            // Nothing is drawn.
-            return there.estimate(&moved, Seed::root(0), on_progress);
+            return there.values(&moved, on_progress);
         }
         let representations = problem.representations().ok_or(EstimatorError::Missing {
             method,
@@ -155,12 +181,6 @@ impl Estimator for KnnShapley {
         Ok(Scores::exact(score, n_queries as u64))
     }
 
-    fn chosen_needs(&self) -> &'static [Need] {
-        self.space.needs()
-    }
-}
-
-impl KnnShapley {
     /// Values summed over all queries.
     fn sum(
         &self,

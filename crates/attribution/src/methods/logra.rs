@@ -62,6 +62,7 @@ impl Method for Logra {
     const DETERMINISTIC: bool = true;
     const COPIES_SCORE_EQUALLY: bool = true;
     const ANSWERS_REQUESTS: bool = true;
+    const TUNABLE: bool = true;
     const PARAMETERS: &'static [Parameter] = &[OPERATOR, DAMPING];
     type Params = Params;
 

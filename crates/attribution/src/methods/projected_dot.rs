@@ -38,6 +38,7 @@ impl Method for ProjectedDot {
     const DETERMINISTIC: bool = true;
     const COPIES_SCORE_EQUALLY: bool = true;
     const ANSWERS_REQUESTS: bool = true;
+    const TUNABLE: bool = true;
     const PARAMETERS: &'static [Parameter] = &[];
     type Params = NoParams;
 

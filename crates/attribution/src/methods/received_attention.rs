@@ -101,6 +101,7 @@ impl Estimator for ReceivedAttention {
             std_error: vec![None; score.len()],
             n_updates: attention.n_predictions.clone(),
             score,
+            ..Scores::default()
         })
     }
 }

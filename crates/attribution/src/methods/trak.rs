@@ -7,11 +7,11 @@
 //! score(z) = (−∇L(θ))' (Φ'Φ + λ)⁻¹ φ(z) · (1 − p(z)) with L the mean loss over requests
 //!
 //! # Paper
-//! Park et al., "TRAK: Attributing Model Behavior at Scale", ICML 2023; arXiv:2303.14186, section 3, one model.
+//! Park et al., "TRAK: Attributing Model Behavior at Scale", ICML 2023; arXiv:2303.14186, section 3, one model, or several by its step 4.
 //!
 //! # Departures
 //! The target is the mean loss over requests, not a margin: a positive score lowers it.
-//! One model, the fitted one: losses of other states are not kept, so that the ensemble of the paper has one member. With one, the two factors that it averages apart are one product.
+//! One probe is one model, the fitted one: losses of other states are not kept. An ensemble is several probes: as in the paper, 1 − p(z) and the rest of the score are each averaged over models, and the score is the product of the two means, not the mean of products. What the paper has apart, 1 − p(q) of the request, is inside ∇L of each model, since the target is a loss.
 //! λ = damping x the mean of the diagonal of Φ'Φ; the paper's default is 0, which has no solution for fewer samples than columns. Its code rescales the inverse, ours does not.
 //! 1 − p is taken as 0.000001 where it is smaller: the losses of samples that the model is sure of are rounding in 32-bit floats.
 //! The probability is that of the loss: of the target among those that the loss compares it with. Where exp(−loss) is no probability, as for sums of losses, neither is p.
@@ -32,6 +32,7 @@ use crate::estimator::{
     Estimator, EstimatorError, Family, Method, Need, OnProgress, Parameter, ParameterErrorKind,
     Scale, Scores,
 };
+use crate::held_out;
 use crate::problem::Problem;
 
 /// The least distance of a probability from 1.
@@ -67,6 +68,7 @@ impl Method for Trak {
     const SCALE: Scale = Scale::Helpfulness;
     const DETERMINISTIC: bool = true;
     const COPIES_SCORE_EQUALLY: bool = true;
+    const TUNABLE: bool = true;
     const PARAMETERS: &'static [Parameter] = &[DAMPING];
     type Params = Params;
 
@@ -116,7 +118,13 @@ impl Estimator for Trak {
                 *score = None;
             }
         }
-        Ok(Scores::exact(score, 1))
+        let held_out = held_out::of_direction(problem, fitted, &direction, &score, 1.0)?;
+        let factor = losses.iter().map(|loss| loss.map_or(1.0, doubt));
+        Ok(Scores {
+            factor: Some(factor.collect()),
+            held_out,
+            ..Scores::exact(score, 1)
+        })
     }
 }
 

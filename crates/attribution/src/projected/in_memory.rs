@@ -14,6 +14,7 @@ const BLOCK: usize = 1024;
 pub struct InMemoryProjected {
     outline: Outline,
     rows: Vec<ProjectedRows>,
+    held_out: Rows,
     block: usize,
 }
 
@@ -64,6 +65,7 @@ impl InMemoryProjected {
         Ok(Self {
             outline,
             rows,
+            held_out: Rows::default(),
             block: BLOCK,
         })
     }
@@ -73,6 +75,18 @@ impl InMemoryProjected {
     pub fn with_block(mut self, rows: usize) -> Self {
         self.block = rows.max(1);
         self
+    }
+
+    /// Adds gradients of requests that are no target, at the last state.
+    ///
+    /// # Errors
+    /// If rows have another width, or a number is not finite.
+    pub fn with_held_out(mut self, rows: Rows) -> Result<Self, ProjectedError> {
+        self.outline
+            .check_rows(rows.numbers.len(), &rows.values)
+            .map_err(|what| ProjectedError::new("memory", what))?;
+        self.held_out = rows;
+        Ok(self)
     }
 
     fn rows(&self, state: usize) -> Result<&ProjectedRows, EstimatorError> {
@@ -104,6 +118,10 @@ impl Projected for InMemoryProjected {
 
     fn requests(&self, state: usize) -> Result<Rows, EstimatorError> {
         Ok(self.rows(state)?.requests.clone())
+    }
+
+    fn held_out(&self) -> Result<Rows, EstimatorError> {
+        Ok(self.held_out.clone())
     }
 
     fn visit(&self, state: usize, visit: VisitSamples<'_>) -> Result<(), EstimatorError> {

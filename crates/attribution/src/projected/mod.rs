@@ -51,6 +51,14 @@ pub trait Projected: Send + Sync + Debug {
     /// # Errors
     /// If there is no such state, or the gradients cannot be read.
     fn requests(&self, state: usize) -> Result<Rows, EstimatorError>;
+    /// The same at the fitted model for requests that are no target, to choose settings by; no rows where
+    /// there are none.
+    ///
+    /// # Errors
+    /// If the gradients cannot be read.
+    fn held_out(&self) -> Result<Rows, EstimatorError> {
+        Ok(Rows::default())
+    }
     /// Streams the gradients of samples; positions ascend over all blocks.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use tensors::Tensors;
-use tensors::projected_layout::{self as layout, ProjectedIndex, ProjectedStep};
+use tensors::projected_layout::{self as layout, ProjectedHeldOut, ProjectedIndex, ProjectedStep};
 
 use super::{
     Layer, Outline, Projected, ProjectedError, ProjectedState, Rows, VisitRows, VisitSamples,
@@ -20,6 +20,7 @@ pub struct Stored {
     directory: PathBuf,
     outline: Outline,
     steps: Vec<ProjectedStep>,
+    held_out: Option<ProjectedHeldOut>,
 }
 
 impl Stored {
@@ -70,7 +71,15 @@ impl Stored {
             directory: directory.to_owned(),
             outline,
             steps: index.states,
+            held_out: index.held_out,
         })
+    }
+
+    /// The part of the requests that are held out; `None` where none are.
+    pub fn held_out_part(&self) -> Option<&str> {
+        self.held_out
+            .as_ref()
+            .map(|held_out| held_out.part.as_str())
     }
 
     /// A state and how many files it has.
@@ -112,6 +121,22 @@ impl Stored {
         Ok((found, values))
     }
 
+    /// Gradients of at most so many requests.
+    fn read_requests(&self, file: &str, most: usize) -> Result<Rows, ProjectedError> {
+        let (numbers, values) = self.read(file, Some(layout::REQUEST), layout::GRADIENT)?;
+        if !numbers.is_sorted_by(|a, b| a < b) {
+            return Err(self.wrong(file, "requests do not ascend".to_owned()));
+        }
+        if numbers.len() > most {
+            let what = format!(
+                "{} requests have a gradient, there are {most}",
+                numbers.len()
+            );
+            return Err(self.wrong(file, what));
+        }
+        Ok(Rows { numbers, values })
+    }
+
     fn wrong(&self, file: &str, what: String) -> ProjectedError {
         ProjectedError::new(name(&self.directory.join(file)), what)
     }
@@ -140,21 +165,16 @@ impl Projected for Stored {
 
     fn requests(&self, state: usize) -> Result<Rows, EstimatorError> {
         let file = layout::requests(self.step(state)?.step);
-        let (numbers, values) = self.read(&file, Some(layout::REQUEST), layout::GRADIENT)?;
-        if !numbers.is_sorted_by(|a, b| a < b) {
-            return Err(self
-                .wrong(&file, "requests do not ascend".to_owned())
-                .into());
+        Ok(self.read_requests(&file, self.outline.n_requests)?)
+    }
+
+    fn held_out(&self) -> Result<Rows, EstimatorError> {
+        match (&self.held_out, self.steps.last()) {
+            (Some(held_out), Some(last)) => {
+                Ok(self.read_requests(&layout::held_out(last.step), held_out.n_requests)?)
+            }
+            _ => Ok(Rows::default()),
         }
-        if numbers.len() > self.outline.n_requests {
-            let what = format!(
-                "{} requests have a gradient, the target has {}",
-                numbers.len(),
-                self.outline.n_requests
-            );
-            return Err(self.wrong(&file, what).into());
-        }
-        Ok(Rows { numbers, values })
     }
 
     fn visit(&self, state: usize, visit: VisitSamples<'_>) -> Result<(), EstimatorError> {
@@ -287,6 +307,7 @@ mod tests {
             n_samples: projected.n_samples(),
             n_requests: projected.n_requests(),
             states,
+            held_out: None,
         };
         let text = serde_json::to_string(&index).unwrap();
         std::fs::write(directory.join(layout::INDEX), text).unwrap();

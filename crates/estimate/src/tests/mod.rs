@@ -1,6 +1,7 @@
 //! The stage on a small probe that is written by hand.
 
 mod results;
+mod several;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -126,8 +127,20 @@ fn write_probe(directory: &Path, has: Has) {
 
 /// Projected gradients of the samples with a history, and of these requests.
 fn write_projected(directory: &Path, requests: &[u32]) {
+    write_projected_with(directory, requests, None);
+}
+
+/// The same with gradients of requests that are no target.
+fn write_projected_with(directory: &Path, requests: &[u32], held_out: Option<&[u32]>) {
     std::fs::create_dir_all(directory.join(layout::folder(7))).unwrap();
     let index = r#"{"layers":[{"name":"head","start":0,"end":2,"parameters":2,"exact":true}],"width":2,"regularisation":0.5,"n_samples":5,"n_requests":2,"states":[{"step":7,"learning_rate":null,"blocks":2,"curvature_blocks":0}]}"#;
+    let index = match held_out {
+        Some(_) => index.replace(
+            "}]}",
+            r#"}],"held_out":{"part":"valuation.tune","n_requests":1}}"#,
+        ),
+        None => index.to_owned(),
+    };
     std::fs::write(directory.join(layout::INDEX), index).unwrap();
     let save = |file: String, name: &str, numbers: &[u32], values: &[f32]| {
         let n = numbers.len();
@@ -147,6 +160,10 @@ fn write_projected(directory: &Path, requests: &[u32]) {
     save(layout::samples(7, 1), layout::SAMPLE, &[4], &[1.0, 1.0]);
     let values = [2.0, 0.0].repeat(requests.len());
     save(layout::requests(7), layout::REQUEST, requests, &values);
+    if let Some(held_out) = held_out {
+        let values = [0.0, 3.0].repeat(held_out.len());
+        save(layout::held_out(7), layout::REQUEST, held_out, &values);
+    }
 }
 
 /// Runs the stage on a probe and reads what it wrote.
@@ -490,7 +507,7 @@ fn wrong_configurations_say_what_is_known() {
 fn the_description_lists_every_field_and_every_method() {
     let description = Estimate::description();
     let mut fields = BTreeSet::new();
-    let all = "method: random\ntiers: {}\ngroups: {}\ninfluences: {}\n";
+    let all = "method: random\ntiers: {}\ngroups: {}\ninfluences: {}\ntune: { grid: {} }\n";
     let value = serde_json::to_value(config(all)).unwrap();
     for (name, value) in value.as_object().unwrap() {
         match value {

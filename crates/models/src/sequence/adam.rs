@@ -57,7 +57,7 @@ impl Step {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn update(self, g: f32, m: f32, v: f32) -> f32 {
         let mean = (self.beta_1 * m + self.rest_1 * g) * self.mean;
         let square = (self.beta_2 * v + self.rest_2 * g * g) * self.square;
@@ -65,7 +65,7 @@ impl Step {
     }
 
     /// Adds one row of updates.
-    #[inline(always)]
+    #[inline]
     fn add(
         self,
         gradient: impl Fn(usize) -> f32,

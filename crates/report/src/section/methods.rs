@@ -1,6 +1,6 @@
 //! What each method says of itself, and how its scores are distributed.
 
-use super::{Section, fold, missing};
+use super::{Section, fold, missing, sensitivity};
 use crate::chart;
 use crate::evidence::{Evidence, Scored};
 use crate::format;
@@ -20,6 +20,9 @@ pub(super) fn section(evidence: &Evidence) -> Section {
             }
         });
         tables.push(table(evidence));
+    }
+    if let Some(table) = sensitivity::table(evidence) {
+        fold(&mut body, &mut tables, table);
     }
     if !evidence.absent.is_empty() {
         fold(&mut body, &mut tables, not_applicable(evidence));
@@ -94,6 +97,9 @@ fn card(html: &mut Html, scored: &Scored) {
                     html.leaf("code", &[], &card.parameters);
                 });
             }
+            if card.n_members > 1 {
+                entry(html, "trainings", &of_members(scored));
+            }
             entry(html, "revision", &card.revision.to_string());
         });
         // Baselines say that they have none.
@@ -103,6 +109,19 @@ fn card(html: &mut Html, scored: &Scored) {
             });
         }
     });
+}
+
+/// How much the scores of single trainings have in common.
+fn of_members(scored: &Scored) -> String {
+    let mut text = format!("mean over {}", scored.card.n_members);
+    if let Some(stability) = scored.card.stability {
+        let stability = format::decimals(stability, 3);
+        text = format!("{text}; rank correlation of every two {stability}");
+    }
+    if let Some(error) = scored.std_error {
+        text = format!("{text}; median standard error {error:.1e}");
+    }
+    text
 }
 
 fn entry(html: &mut Html, name: &str, text: &str) {

@@ -12,6 +12,7 @@ mod methods;
 mod published;
 mod ranking;
 mod record;
+mod sensitivity;
 
 use crate::Published;
 use crate::evidence::Evidence;

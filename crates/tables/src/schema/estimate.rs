@@ -12,7 +12,8 @@ table! {
         sample_id: u64,
         /// Helpfulness (positive = helpful) or magnitude; null where the method cannot score.
         score: Option<f64>,
-        /// Standard error; null if the method is exact or cannot know.
+        /// Standard error, of a mean over models the one over these; null if the method is exact or
+        /// cannot know.
         std_error: Option<f64>,
         /// Number of terms behind the score.
         n_updates: u64,
@@ -44,6 +45,36 @@ table! {
         n_scored: u64,
         /// Samples without.
         n_unscored: u64,
+        /// Models that scores are means over; 1 where they are those of one model.
+        n_members: u64,
+        /// Mean Spearman rank correlation of the scores by every two of them, where a sample that one
+        /// does not score counts as average there; null for one model.
+        stability: Option<f64>,
+    }
+}
+
+table! {
+    /// One setting of a method's parameters, tried. Sorted by `setting`.
+    pub SENSITIVITY = "sensitivity" of Sensitivity {
+        /// Method.
+        method: String,
+        /// 0-based place of the setting in the grid.
+        setting: u32,
+        /// All parameters, as JSON.
+        parameters: String,
+        /// How well the setting holds on requests that no score is measured against; the larger, the
+        /// better. For directions the fall of their loss per unit of root mean square change of the
+        /// samples' losses, for neighbours their utility. Null if it could not be judged.
+        criterion: Option<f64>,
+        /// Its standard error over these requests; null where it is not known.
+        std_error: Option<f64>,
+        /// These requests.
+        n_requests: u64,
+        /// Spearman rank correlation of the scores with those of the chosen setting; null where one of
+        /// them is constant.
+        spearman: Option<f64>,
+        /// Whether this setting was chosen.
+        is_chosen: bool,
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) const PROJECTED: &str = Capability::GradientRows.as_str();
 const CURVATURE: &str = "curvature";
 /// The fact that says which requests gradients are measured against.
 pub(crate) const GRADIENTS_PART: &str = "gradients_part";
+/// The fact that says which requests are kept beside, to choose settings by.
+pub(crate) const HELD_OUT_PART: &str = "held_out_part";
 
 /// Which gradients mode `probe` takes.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -29,6 +31,9 @@ pub struct Gradients {
     /// Difference of scores at which one item stands clearly above another, for `measure: ndcg`.
     #[serde(default = "two")]
     pub temperature: f64,
+    /// Part whose requests are kept beside, as no target: what settings of estimators are chosen by.
+    #[serde(default)]
+    pub held_out: Option<Part>,
     /// Whether the gradients themselves are kept, made short: what curvature is estimated from. Of a
     /// model whose gradients are short they are kept as they are.
     #[serde(default)]
@@ -107,6 +112,7 @@ pub(crate) fn check(
         damping,
         ..
     } = gradients;
+    check_held_out(gradients.held_out, *part, projection.is_some())?;
     if !(temperature.is_finite() && *temperature > 0.0) {
         return Err(wrong(format!(
             "`gradients.temperature` is {temperature}, wanted a number above 0"
@@ -189,6 +195,27 @@ pub(crate) fn probed<'w>(
         }));
     }
     words
+}
+
+/// Requests to choose settings by are of the other half of the valuation requests.
+fn check_held_out(held_out: Option<Part>, part: Part, is_kept: bool) -> Result<(), Failure> {
+    let Some(held_out) = held_out else {
+        return Ok(());
+    };
+    let is_valuation = matches!(held_out, Part::ValuationFit | Part::ValuationTune);
+    if held_out == part || !is_valuation {
+        return Err(wrong(format!(
+            "`gradients.held_out` cannot be `{held_out}`: settings are chosen by the valuation requests that are no target"
+        ))
+        .hint("write `held_out: valuation.tune`, beside the target `part: valuation.fit`"));
+    }
+    if !is_kept {
+        return Err(
+            wrong("`gradients.held_out` is written, but no gradients are kept")
+                .hint("add `projection: {}`, or leave `held_out` out"),
+        );
+    }
+    Ok(())
 }
 
 fn wrong(message: impl Into<String>) -> Failure {

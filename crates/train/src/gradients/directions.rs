@@ -43,7 +43,8 @@ pub(super) fn of(
 /// Both tables.
 pub(super) struct Writers {
     directions: RowWriter<ProbeDirection>,
-    curvatures: RowWriter<ProbeCurvature>,
+    /// `None` in a shard that is not the first: a matrix belongs to no single sample.
+    curvatures: Option<RowWriter<ProbeCurvature>>,
 }
 
 /// A sample with what it is along each direction; `None`: it has no gradient.
@@ -51,13 +52,16 @@ type Row<'a> = (u64, Option<&'a [Along]>);
 
 impl Writers {
     /// `None` where no direction is asked for.
-    pub(super) fn create(configured: &Gradients, out: &Path) -> Result<Option<Self>, Failure> {
-        if configured.directions.is_empty() {
+    pub(super) fn create(asked: &Asked<'_>, out: &Path) -> Result<Option<Self>, Failure> {
+        if asked.configured.directions.is_empty() {
             return Ok(None);
         }
         Ok(Some(Self {
             directions: RowWriter::create(out).map_err(Failure::environment)?,
-            curvatures: RowWriter::create(out).map_err(Failure::environment)?,
+            curvatures: asked
+                .is_first
+                .then(|| RowWriter::create(out).map_err(Failure::environment))
+                .transpose()?,
         }))
     }
 
@@ -88,6 +92,9 @@ impl Writers {
                 };
                 self.directions.push(row).map_err(Failure::environment)?;
             }
+            let Some(curvatures) = &mut self.curvatures else {
+                continue;
+            };
             for block in direction.blocks() {
                 let [n_rows, n_columns] = block.shape.map(|n| n as u64);
                 let row = ProbeCurvature {
@@ -100,7 +107,7 @@ impl Writers {
                     mean_eigenvalue: block.mean_eigenvalue,
                     damping: block.damping,
                 };
-                self.curvatures.push(row).map_err(Failure::environment)?;
+                curvatures.push(row).map_err(Failure::environment)?;
             }
         }
         Ok(())
@@ -108,7 +115,9 @@ impl Writers {
 
     pub(super) fn finish(self) -> Result<(), Failure> {
         self.directions.finish().map_err(Failure::environment)?;
-        self.curvatures.finish().map_err(Failure::environment)?;
+        if let Some(curvatures) = self.curvatures {
+            curvatures.finish().map_err(Failure::environment)?;
+        }
         Ok(())
     }
 }

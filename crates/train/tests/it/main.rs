@@ -8,5 +8,6 @@
 mod modes;
 mod regimes;
 mod responses;
+mod shards;
 mod shop;
 mod trained;
