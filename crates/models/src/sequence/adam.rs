@@ -6,6 +6,11 @@
 //! That is not linear in g, so it is computed for each sample and each number of its gradient: under a
 //! softmax those are all numbers of the table, row by row from the two factors.
 
+#![expect(
+    clippy::inline_always,
+    reason = "what is not inlined into a vector loop is compiled without its instruction set"
+)]
+
 use std::collections::BTreeMap;
 
 use tensors::dense::kernels;
