@@ -51,7 +51,8 @@ pub enum Labels {
 /// How a Fisher matrix is made and damped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Damped {
-    /// Added to each eigenvalue of a parameter's block, as a share of their mean; above 0.
+    /// Added to each eigenvalue of a parameter's block, as a share of their mean; above 0. The mean counts
+    /// as 10^-8 of the largest of all blocks, at least: below that a gradient is nothing but rounding.
     pub share: f64,
     /// Whose labels.
     pub labels: Labels,

@@ -617,7 +617,8 @@ table! {
         is_turned: bool,
         /// Mean of its eigenvalues before damping, in nats squared per squared unit of a parameter.
         mean_eigenvalue: f64,
-        /// What is added to each of them: `gradients.damping` of `train` times that mean.
+        /// What is added to each of them: `gradients.damping` of `train` times that mean, which counts as
+        /// 10^-8 of the largest of all blocks at least.
         damping: f64,
     }
 }

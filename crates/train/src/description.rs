@@ -20,7 +20,15 @@ const fn field(
 }
 
 fn config() -> Vec<Field> {
-    [fitting(), tuning(), acting(), other_modes(), serving()].concat()
+    [
+        fitting(),
+        tuning(),
+        acting(),
+        gradients(),
+        other_modes(),
+        serving(),
+    ]
+    .concat()
 }
 
 /// What is fitted, and what it ranks.
@@ -134,16 +142,10 @@ fn acting() -> Vec<Field> {
     ]
 }
 
-/// What the modes beside `fit` look at.
-fn other_modes() -> Vec<Field> {
+/// What mode `probe` takes of gradients.
+fn gradients() -> Vec<Field> {
     use FieldKind::{Boolean, Integer, List, Number, String};
     vec![
-        field(
-            "replicas",
-            Integer,
-            Some("1"),
-            "mode `respond`: models for each subset, which differ in chance alone",
-        ),
         field(
             "gradients.part",
             String,
@@ -209,6 +211,19 @@ fn other_modes() -> Vec<Field> {
             String,
             Some("observed"),
             "whose labels the gradients of a Fisher matrix are of; `observed`: those of the samples (empirical); `sampled`: one each, drawn from the model",
+        ),
+    ]
+}
+
+/// What the modes beside `fit` look at, without gradients.
+fn other_modes() -> Vec<Field> {
+    use FieldKind::{Boolean, Integer, Number, String};
+    vec![
+        field(
+            "replicas",
+            Integer,
+            Some("1"),
+            "mode `respond`: models for each subset, which differ in chance alone",
         ),
         field(
             "attention.part",

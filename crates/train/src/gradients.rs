@@ -14,7 +14,7 @@ use models::{
     TrainingData,
 };
 use stage::{Exit, Failure, Io};
-use tables::{KeptCheckpoint, ProbeGradient, Request, RowWriter};
+use tables::{KeptCheckpoint, Part, ProbeGradient, Request, RowWriter};
 
 use crate::projected;
 use config::Gradients;

@@ -12,6 +12,7 @@
 //! A table of inputs and outputs is one parameter and one block, in the basis of the sum of both uses; Λ counts their mixed term.
 //! Biases, gains of norms and biases of outputs have diagonal blocks; a bias is not joined to its layer.
 //! The paper has multi-layer perceptrons of a transformer alone; here every parameter takes part.
+//! A block is damped as if its mean were 10⁻⁸ of the largest one at least: the bias of attention keys, for one, has no gradient but rounding, and would be divided by its own square.
 //!
 //! # Needs
 //! Directions of `ekfac`, which the probe takes with its damping; a sample without a loss term is unscored.

@@ -11,6 +11,7 @@
 //! The Fisher matrix is empirical unless the probe says `labels: sampled`; a sample counts once, whatever its weight.
 //! A table has a diagonal on the side of its rows; one of inputs and outputs has the sum of both products, as far as it is diagonal in one basis.
 //! Biases and gains of norms have diagonal blocks of second moments, as for `ekfac`.
+//! A block is damped as if its mean were 10⁻⁸ of the largest one at least: the bias of attention keys, for one, has no gradient but rounding, and would be divided by its own square.
 //!
 //! # Needs
 //! Directions of `kfac`, which the probe takes with its damping; a sample without a loss term is unscored.

@@ -6,6 +6,11 @@
 //! That is not linear in g, so it is computed for each sample and each number of its gradient: under a
 //! softmax those are all numbers of the table, row by row from the two factors.
 
+#![expect(
+    clippy::inline_always,
+    reason = "what is not inlined into a vector loop is compiled without its instruction set"
+)]
+
 use std::collections::BTreeMap;
 
 use tensors::dense::kernels;
@@ -57,7 +62,7 @@ impl Step {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn update(self, g: f32, m: f32, v: f32) -> f32 {
         let mean = (self.beta_1 * m + self.rest_1 * g) * self.mean;
         let square = (self.beta_2 * v + self.rest_2 * g * g) * self.square;
@@ -65,7 +70,7 @@ impl Step {
     }
 
     /// Adds one row of updates.
-    #[inline]
+    #[inline(always)]
     fn add(
         self,
         gradient: impl Fn(usize) -> f32,

@@ -296,7 +296,15 @@ fn directions_are_taken_at_the_states_that_they_are_of() {
         blocks.iter().any(|block| block.is_turned) && blocks.iter().any(|block| !block.is_turned)
     );
     for block in &blocks {
-        assert!((block.damping - 0.2 * block.mean_eigenvalue).abs() <= 1e-12 * block.damping);
+        let of_all = blocks
+            .iter()
+            .filter(|other| other.preconditioner == block.preconditioner);
+        let largest = of_all
+            .map(|other| other.mean_eigenvalue)
+            .fold(0.0, f64::max);
+        // The bias of attention keys has no gradient but rounding.
+        let expected = 0.2 * block.mean_eigenvalue.max(1e-8 * largest);
+        assert!((block.damping - expected).abs() <= 1e-12 * expected);
     }
 
     // Drawn labels give another Fisher matrix.
