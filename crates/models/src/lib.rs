@@ -8,7 +8,9 @@ mod card;
 mod cells;
 mod counts;
 mod data;
+mod exchange;
 mod factors;
+mod features;
 mod gradient_rows;
 mod history;
 mod inside;
@@ -22,6 +24,11 @@ mod tokens;
 
 pub use card::{Card, CardError, CardErrorKind, load, save};
 pub use data::{DataError, Samples, TrainingData};
+pub use exchange::{Exchange, Exchanged};
+pub use features::{
+    Attributed, Attribution, ExchangedFeatures, ExchangedItems, FeatureGroup, FeatureWeights,
+    InputGradients, TakeExchanged,
+};
 pub use gradient_rows::{Basis, GradientLayer, GradientRows, Measure, Projection};
 pub use history::{History, Sequences};
 pub use inside::{

@@ -1,6 +1,7 @@
 //! What all sequence recommenders share: windows over sequences, batches of them, the training
 //! loop, the model that a trained network makes.
 
+mod attributions;
 mod batches;
 mod chain;
 mod gradients;
@@ -58,6 +59,14 @@ macro_rules! delegate_model {
             }
 
             fn hidden_states(&self) -> Option<&dyn crate::inside::HiddenStates> {
+                Some(&self.0)
+            }
+
+            fn input_gradients(&self) -> Option<&dyn crate::features::InputGradients> {
+                Some(&self.0)
+            }
+
+            fn exchanged_items(&self) -> Option<&dyn crate::features::ExchangedItems> {
                 Some(&self.0)
             }
 
