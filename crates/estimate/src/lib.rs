@@ -2,11 +2,13 @@
 //!
 //! Where told to, it also says which samples are of high and low value (`tiers`), what the scores of
 //! users, items, categories, brands and types of events add up to (`groups`), and which samples matter
-//! most to single requests (`influences`).
+//! most to single requests (`influences`). With `of: features` it scores features of the model
+//! instead.
 
 mod config;
 mod context;
 mod description;
+mod features;
 mod groups;
 mod influences;
 mod probe;
@@ -19,6 +21,7 @@ mod tiers;
 use stage::{Description, Failure, Io, Offers, Stage};
 
 pub use config::{Config, Reduce, Target};
+pub use features::Of;
 pub use groups::{Groups, Unit};
 pub use influences::Influences;
 pub use tiers::Tiers;

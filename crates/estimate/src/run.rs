@@ -8,11 +8,15 @@ use tables::{MethodCard, Score};
 
 use crate::config::{Config, prepare, suspect};
 use crate::context::Context;
+use crate::features::{self, Of};
 use crate::scored::Scored;
 use crate::tiers::Tiers;
 use crate::{groups, influences, probe, tiers};
 
 pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
+    if config.of == Of::Features {
+        return features::run(config, io);
+    }
     let method = prepare(&config.method)?;
     let directory = io.input("probe")?;
     let problem = probe::read(directory, &method, config.target.part)?;

@@ -141,7 +141,7 @@ pub(crate) struct Evidence {
 }
 
 /// Roles in the order of the description.
-pub(crate) const ROLES: [&str; 13] = [
+pub(crate) const ROLES: [&str; 15] = [
     "metrics",
     "conclusions",
     "per_request",
@@ -155,6 +155,8 @@ pub(crate) const ROLES: [&str; 13] = [
     "tiers",
     "groups",
     "influences",
+    "feature_importance",
+    "feature_weights",
 ];
 
 impl Evidence {

@@ -110,7 +110,7 @@ impl Stage for Report {
     type Config = Config;
 
     fn description() -> Description {
-        const WHAT: [&str; 13] = [
+        const WHAT: [&str; 15] = [
             "Figures with intervals and protocols.",
             "Sentences that hold.",
             "Figures of single requests.",
@@ -124,8 +124,10 @@ impl Stage for Report {
             "Tiers of the samples.",
             "Scores of groups of samples.",
             "Samples that matter most to single requests.",
+            "Importance of features.",
+            "What acting multiplied features with.",
         ];
-        const KINDS: [&[&str]; 13] = [
+        const KINDS: [&[&str]; 15] = [
             &["metrics"],
             &["conclusions"],
             &["per_request"],
@@ -139,6 +141,8 @@ impl Stage for Report {
             &["tiers"],
             &["groups"],
             &["influences"],
+            &["feature_importance"],
+            &["feature_weights"],
         ];
         let inputs = ROLES.into_iter().zip(KINDS).zip(WHAT);
         Description {

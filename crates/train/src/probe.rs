@@ -3,7 +3,8 @@
 //! The directory holds `probe.json`, `probe_samples.parquet`, `probe_requests.parquet`,
 //! `representations.safetensors` and, where the model has them, `item_counts.parquet`,
 //! `transitions.parquet` and, where asked for, `probe_gradients.parquet`, the folder `projected` with
-//! `projected.json`, `probe_attention.parquet` and `hidden.safetensors`, and `projection_fidelity.parquet`. Representations are sparse matrices of rows of length 1: `histories`,
+//! `projected.json`, `probe_attention.parquet` and `hidden.safetensors`,
+//! `projection_fidelity.parquet`, `probe_features.parquet` and `probe_completeness.parquet`. Representations are sparse matrices of rows of length 1: `histories`,
 //! whose row 0 is the empty history, and `items`, a row per catalogue item.
 
 use std::fs::OpenOptions;
@@ -18,6 +19,7 @@ use tables::{ItemCount, ProbeRequest, ProbeSample, Request, RowWriter, Sample, T
 
 use crate::config::{self, Attention, Config, Features, Gradients};
 use crate::gradients;
+use crate::importance;
 use crate::inputs::{self, Catalogue};
 use crate::inside;
 
@@ -117,6 +119,10 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     }
     if let (true, Some(states)) = (config.hidden_states, model.hidden_states()) {
         inside::write_hidden(states, &data, &sequences, &requests, io, &out)?;
+    }
+    if let Some(asked) = config.feature_importance {
+        let model = (model.as_ref(), &catalogue);
+        importance::write(config, asked, model, (&sequences, &requests), io, &out)?;
     }
     write_card(
         &ProbeCard {

@@ -6,6 +6,7 @@
 )]
 
 mod bad_input;
+mod features;
 mod leakage;
 mod own_stage;
 mod published;
