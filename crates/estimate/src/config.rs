@@ -8,6 +8,7 @@ use stage::yaml::{Mapping, Named};
 use stage::{Exit, Failure, Offer, Offers, suggest};
 use tables::Part;
 
+use crate::features::{self, Of};
 use crate::groups::Groups;
 use crate::influences::Influences;
 use crate::members;
@@ -18,6 +19,9 @@ use crate::tune::{self, Tune};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// What is scored.
+    #[serde(default)]
+    pub of: Of,
     /// The method, with its parameters; defaults are filled in.
     #[serde(deserialize_with = "with_defaults")]
     pub method: Named,
@@ -121,6 +125,9 @@ fn parameters_of(entry: &Entry, named: &Named) -> String {
 
 /// Checks a configuration against what is wired, and says what the outputs offer.
 pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
+    if config.of == Of::Features {
+        return check_features(config, offers);
+    }
     let method = prepare(&config.method)?;
     let entry = method.entry();
     let part = config.target.part;
@@ -192,6 +199,23 @@ pub(crate) fn several_influences() -> Failure {
         "`influences` are those of one model, and `probes` gathers several",
     )
     .hint("leave `influences` out, or wire one model to `probe`")
+}
+
+/// Checks `of: features` against the probe that is wired.
+fn check_features(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
+    let probe = offers.get("probe").and_then(|offers| offers.first());
+    features::check(config, probe)?;
+    let mut facts = BTreeMap::from([("method".to_owned(), config.method.name.clone())]);
+    if let Some(model) = probe.and_then(|probe| probe.facts.get("model")) {
+        facts.insert("model".to_owned(), model.clone());
+    }
+    let kind = "feature_importance".to_owned();
+    let offer = Offer {
+        kind: kind.clone(),
+        facts,
+        ..Offer::default()
+    };
+    Ok(Offers::from([(kind, vec![offer])]))
 }
 
 /// Refuses a method that needs what the probed model does not give.

@@ -25,7 +25,7 @@ pub(crate) fn description() -> Description {
         protocol: PROTOCOL,
         name: "estimate",
         revision: 2,
-        doc: "Scores every training sample by one method, from the probe of one model or of several trainings of it.",
+        doc: "Scores every training sample, or every feature of the model, by one method, from the probe of one model or of several trainings of it.",
         uses_seed: true,
         is_resumable: false,
         uses_floats: true,
@@ -50,6 +50,10 @@ pub(crate) fn description() -> Description {
             Output::new(
                 "influences",
                 "with `influences`: the samples that matter most to single requests; a table without rows for a method that knows the mean over requests alone",
+            ),
+            Output::new(
+                "feature_importance",
+                "with `of: features`, instead of all others: importance of the features that the probe knows",
             ),
         ],
         config: config(),
@@ -98,6 +102,12 @@ fn inputs() -> Vec<Input> {
 
 fn config() -> Vec<Field> {
     vec![
+        field(
+            "of",
+            FieldKind::String,
+            Some("samples"),
+            "what is scored; `samples`; `features`: features of the model, by `permutation` (with `measure: loss`, of the loss instead of NDCG@10), `gradient_x_input`, `integrated_gradients` or `random`",
+        ),
         field(
             "method",
             FieldKind::Named,

@@ -4,12 +4,13 @@
 //! users, items, categories, brands and types of events add up to (`groups`), and which samples matter
 //! most to single requests (`influences`). Several probes of trainings with other seeds are an ensemble:
 //! means with standard errors. Parameters of a method are chosen on requests that no score is measured
-//! against (`tune`).
+//! against (`tune`). With `of: features` it scores features of the model instead.
 
 mod config;
 mod context;
 mod description;
 mod ensemble;
+mod features;
 mod groups;
 mod influences;
 mod members;
@@ -24,6 +25,7 @@ mod tune;
 use stage::{Description, Failure, Io, Offers, Stage};
 
 pub use config::{Config, Reduce, Target};
+pub use features::Of;
 pub use groups::{Groups, Unit};
 pub use influences::Influences;
 pub use tiers::Tiers;

@@ -11,12 +11,16 @@ use tables::{MethodCard, Score};
 use crate::config::{Config, several_influences, suspect};
 use crate::context::Context;
 use crate::ensemble::{Ensemble, Whole};
+use crate::features::{self, Of};
 use crate::members::{self, Shared};
 use crate::scored::Scored;
 use crate::tiers::Tiers;
 use crate::{groups, influences, probe, tiers, tune};
 
 pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
+    if config.of == Of::Features {
+        return features::run(config, io);
+    }
     let settings = tune::settings(config)?;
     let members = members::wired(io)?;
     if config.influences.is_some() && members.len() > 1 {

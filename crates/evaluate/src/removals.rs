@@ -57,6 +57,27 @@ pub(crate) fn evaluate(io: &Io, acted: &Answered, config: &Config) -> Result<Vec
             .map(|removal| removal.n_removed as f64)
             .sum::<f64>()
             / of_group.len() as f64;
+        let action = config.arms.get(&group.node).unwrap_or(&group.node);
+        let is_on_features = ["select_features", "weigh_features"]
+            .iter()
+            .any(|word| first.action.starts_with(word));
+        if is_on_features {
+            return Some(Metric {
+                action: Some(action.clone()),
+                value: mean,
+                n: first.n_samples,
+                protocol: format!(
+                    "training samples that the arm removed: it acts on features (`{}`) and keeps all samples",
+                    first.action
+                ),
+                ..group.row(
+                    "action",
+                    N_REMOVED.to_owned(),
+                    Part::Training.as_str(),
+                    "all",
+                )
+            });
+        }
         let wanted = match first.n_wanted {
             Some(n_wanted) => format!("{n_wanted} were to be removed"),
             None if first.n_reweighted > 0 => {
@@ -64,7 +85,6 @@ pub(crate) fn evaluate(io: &Io, acted: &Answered, config: &Config) -> Result<Vec
             }
             None => "a bound on the score decides".to_owned(),
         };
-        let action = config.arms.get(&group.node).unwrap_or(&group.node);
         Some(Metric {
             action: Some(action.clone()),
             value: mean,

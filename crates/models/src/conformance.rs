@@ -257,6 +257,10 @@ fn capabilities_are_what_the_model_gives() {
             (Capability::GradientRows, model.gradient_rows().is_some()),
             (Capability::Gradients, model.gradients().is_some()),
             (Capability::HiddenStates, model.hidden_states().is_some()),
+            (
+                Capability::InputGradients,
+                model.input_gradients().is_some(),
+            ),
             (Capability::Losses, model.losses().is_some()),
             (Capability::Transitions, model.transitions().is_some()),
         ];

@@ -2,6 +2,7 @@
 
 use tables::{Event, ItemFeatures, Sample};
 
+use crate::features::FeatureWeights;
 use crate::history::{History, Sequences};
 
 /// Training samples in columns, sorted by (sequence, history end, sample id): the order of the
@@ -37,6 +38,7 @@ pub struct TrainingData<'a> {
     sequences: &'a Sequences,
     n_vocabulary: usize,
     items: Option<&'a [ItemFeatures]>,
+    features: Option<&'a FeatureWeights>,
 }
 
 /// What is wrong with training data.
@@ -263,6 +265,7 @@ impl<'a> TrainingData<'a> {
             sequences,
             n_vocabulary,
             items: None,
+            features: None,
         })
     }
 
@@ -273,6 +276,20 @@ impl<'a> TrainingData<'a> {
             items: Some(items),
             ..self
         }
+    }
+
+    /// Adds what features are multiplied with.
+    #[must_use]
+    pub fn with_features(self, features: &'a FeatureWeights) -> Self {
+        Self {
+            features: Some(features),
+            ..self
+        }
+    }
+
+    /// What a feature is multiplied with: 1 if nobody said anything, 0 to leave it out.
+    pub fn feature_weight(&self, feature: &str) -> f64 {
+        self.features.map_or(1.0, |weights| weights.of(feature))
     }
 
     /// What is known of the items, a row for each item of the catalogue, if it was given.

@@ -116,6 +116,13 @@ impl Columns {
         self.places.push(place);
     }
 
+    /// Puts another event in the place of one.
+    pub(crate) fn set(&mut self, at: usize, item: u32, event: Option<Event>, place: u32) {
+        self.items[at] = item;
+        self.events[at] = event;
+        self.places[at] = place;
+    }
+
     pub(crate) fn history(&self) -> History<'_> {
         History {
             items: &self.items,

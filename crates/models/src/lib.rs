@@ -9,7 +9,9 @@ mod cells;
 mod counts;
 mod data;
 mod directions;
+mod exchange;
 mod factors;
+mod features;
 mod gradient_rows;
 mod history;
 mod inside;
@@ -24,6 +26,11 @@ mod tokens;
 pub use card::{Card, CardError, CardErrorKind, load, save};
 pub use data::{DataError, Samples, TrainingData};
 pub use directions::{Along, BlockCard, Damped, Direction, Labels, Preconditioner, Update};
+pub use exchange::{Exchange, Exchanged};
+pub use features::{
+    Attributed, Attribution, ExchangedFeatures, ExchangedItems, FeatureGroup, FeatureWeights,
+    InputGradients, TakeExchanged,
+};
 pub use gradient_rows::{Basis, GradientLayer, GradientRows, Measure, Projection};
 pub use history::{History, Sequences};
 pub use inside::{

@@ -10,6 +10,7 @@ use tensors::{Csr, CsrError, TensorError, Tensors};
 
 use crate::data::TrainingData;
 use crate::directions::{Along, Damped, Direction, Preconditioner};
+use crate::features::{ExchangedFeatures, ExchangedItems, InputGradients};
 use crate::gradient_rows::{GradientRows, Measure, Projection};
 use crate::history::History;
 use crate::inside::{AttentionMaps, HiddenStates};
@@ -67,6 +68,21 @@ pub trait Model: Send + Sync {
     /// among them; none for a model that has no such features.
     fn feature_names(&self) -> &'static [FeatureName] {
         &[]
+    }
+
+    /// How much what it looks at adds to predictions, if it is differentiable.
+    fn input_gradients(&self) -> Option<&dyn InputGradients> {
+        None
+    }
+
+    /// Its features of history and candidate, if their values can be exchanged.
+    fn exchanged_features(&self) -> Option<&dyn ExchangedFeatures> {
+        None
+    }
+
+    /// What it knows of the items themselves, if that can be exchanged.
+    fn exchanged_items(&self) -> Option<&dyn ExchangedItems> {
+        None
     }
 
     /// Weighted count of each vocabulary item as a target, if the model rests on counts.
@@ -242,6 +258,8 @@ pub enum Capability {
     Gradients,
     /// [`Model::hidden_states`].
     HiddenStates,
+    /// [`Model::input_gradients`].
+    InputGradients,
     /// [`Model::losses`].
     Losses,
     /// [`Model::transitions`].
@@ -257,6 +275,7 @@ impl Capability {
             Self::GradientRows => "projected_gradients",
             Self::Gradients => "gradients",
             Self::HiddenStates => "hidden_states",
+            Self::InputGradients => "input_gradients",
             Self::Losses => "losses",
             Self::Transitions => "transitions",
         }
@@ -302,6 +321,12 @@ pub trait Recommender: Model + Sized + 'static {
     /// Whether it reads [`TrainingData::items`] with these parameters.
     fn reads_items(_: &Self::Parameters) -> bool {
         false
+    }
+
+    /// Features that training can leave out or scale ([`TrainingData::feature_weight`]) with these
+    /// parameters.
+    fn features(_: &Self::Parameters) -> Vec<&'static str> {
+        Vec::new()
     }
 
     /// Fits a model.
@@ -447,6 +472,7 @@ pub struct UnknownModel {
 
 type Check = fn(&Value) -> Result<Value, ParameterError>;
 type ReadsItems = fn(&Value) -> Result<bool, ParameterError>;
+type Features = fn(&Value) -> Result<Vec<&'static str>, ParameterError>;
 type Fit = fn(&Value, &TrainingData<'_>, &mut Run<'_>) -> Result<Box<dyn Model>, FitError>;
 type Load = fn(&Tensors) -> Result<Box<dyn Model>, LoadError>;
 
@@ -471,6 +497,7 @@ pub struct Entry {
     pub is_trained_by_steps: bool,
     check: Check,
     reads_items: ReadsItems,
+    features: Features,
     fit: Fit,
     load: Load,
 }
@@ -487,6 +514,7 @@ impl Entry {
             is_trained_by_steps: has_steps(R::PARAMETERS),
             check: check::<R>,
             reads_items: reads_items::<R>,
+            features: features::<R>,
             fit: fit::<R>,
             load: load::<R>,
         }
@@ -506,6 +534,14 @@ impl Entry {
     /// If a parameter is unknown or its value is wrong.
     pub fn reads_items(&self, parameters: &Value) -> Result<bool, ParameterError> {
         (self.reads_items)(parameters)
+    }
+
+    /// Features that training can leave out or scale with these parameters.
+    ///
+    /// # Errors
+    /// If a parameter is unknown or its value is wrong.
+    pub fn features(&self, parameters: &Value) -> Result<Vec<&'static str>, ParameterError> {
+        (self.features)(parameters)
     }
 
     /// Fits a model.
@@ -586,6 +622,10 @@ fn check<R: Recommender>(parameters: &Value) -> Result<Value, ParameterError> {
 
 fn reads_items<R: Recommender>(parameters: &Value) -> Result<bool, ParameterError> {
     Ok(R::reads_items(&parse::<R>(parameters)?))
+}
+
+fn features<R: Recommender>(parameters: &Value) -> Result<Vec<&'static str>, ParameterError> {
+    Ok(R::features(&parse::<R>(parameters)?))
 }
 
 fn fit<R: Recommender>(

@@ -143,7 +143,7 @@ pub(crate) struct Evidence {
 }
 
 /// Roles in the order of the description.
-pub(crate) const ROLES: [&str; 14] = [
+pub(crate) const ROLES: [&str; 16] = [
     "metrics",
     "conclusions",
     "per_request",
@@ -158,6 +158,8 @@ pub(crate) const ROLES: [&str; 14] = [
     "groups",
     "influences",
     "sensitivity",
+    "feature_importance",
+    "feature_weights",
 ];
 
 impl Evidence {

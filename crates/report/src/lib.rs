@@ -110,7 +110,7 @@ impl Stage for Report {
     type Config = Config;
 
     fn description() -> Description {
-        const WHAT: [&str; 14] = [
+        const WHAT: [&str; 16] = [
             "Figures with intervals and protocols.",
             "Sentences that hold.",
             "Figures of single requests.",
@@ -125,8 +125,10 @@ impl Stage for Report {
             "Scores of groups of samples.",
             "Samples that matter most to single requests.",
             "Settings of methods that were tried.",
+            "Importance of features.",
+            "What acting multiplied features with.",
         ];
-        const KINDS: [&[&str]; 14] = [
+        const KINDS: [&[&str]; 16] = [
             &["metrics"],
             &["conclusions"],
             &["per_request"],
@@ -141,6 +143,8 @@ impl Stage for Report {
             &["groups"],
             &["influences"],
             &["sensitivity"],
+            &["feature_importance"],
+            &["feature_weights"],
         ];
         let inputs = ROLES.into_iter().zip(KINDS).zip(WHAT);
         Description {

@@ -2,7 +2,9 @@
 //! training data, and a report shows their ends.
 
 use stage::{Failure, Io, Label};
-use tables::{Influence, SampleTier, ScoreGroup, Sensitivity, Tier};
+use tables::{
+    FeatureImportance, FeatureWeight, Influence, SampleTier, ScoreGroup, Sensitivity, Tier,
+};
 
 /// Groups shown at each end of a unit.
 const OUTERMOST: usize = 5;
@@ -24,6 +26,10 @@ pub(crate) struct Results {
     pub(crate) influences: Vec<(Label, Influence)>,
     /// Settings that were tried, with the places of their methods.
     pub(crate) sensitivity: Vec<(Label, Sensitivity)>,
+    /// Importance of features, with the places of their methods.
+    pub(crate) features: Vec<(Label, FeatureImportance)>,
+    /// What acting multiplied features with, by arm.
+    pub(crate) feature_weights: Vec<(Label, FeatureWeight)>,
 }
 
 /// The tiers of one method.
@@ -115,6 +121,17 @@ impl Results {
                     results.influences.push((input.label.clone(), row));
                 }
             }
+        }
+        for input in io.many("feature_importance") {
+            let rows: Vec<FeatureImportance> =
+                tables::read_all(&input.path).map_err(Failure::data)?;
+            let rows = rows.into_iter().map(|row| (input.label.clone(), row));
+            results.features.extend(rows);
+        }
+        for input in io.many("feature_weights") {
+            let rows: Vec<FeatureWeight> = tables::read_all(&input.path).map_err(Failure::data)?;
+            let rows = rows.into_iter().map(|row| (input.label.clone(), row));
+            results.feature_weights.extend(rows);
         }
         Ok(results)
     }

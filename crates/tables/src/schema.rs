@@ -4,8 +4,10 @@
 //! stages that compute the same rows write the same bytes.
 
 mod estimate;
+mod features;
 
 pub use estimate::*;
+pub use features::*;
 
 use crate::cell::{Event, Instant, Origin, Part, Preconditioner};
 use crate::row::table;

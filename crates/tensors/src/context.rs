@@ -14,6 +14,10 @@ pub struct Context<'a, F> {
     pub backward: bool,
     /// Whether gradients of parameters are computed; without, only captured factors are.
     pub weight_gradients: bool,
+    /// What rows of embeddings and sums of such rows are multiplied with: 1 as a rule, from 0 to 1 on
+    /// the way from no input to the whole input. Captured gradients of embeddings are then those by
+    /// the scaled rows; gradients of parameters are not to be asked for.
+    pub input_scale: f64,
     /// Who receives factors and attention maps.
     pub capture: Option<&'a mut dyn Capture<F>>,
 }
@@ -26,6 +30,7 @@ impl<'a, F> Context<'a, F> {
             row_keys,
             backward: true,
             weight_gradients: true,
+            input_scale: 1.0,
             capture: None,
         }
     }
@@ -37,6 +42,7 @@ impl<'a, F> Context<'a, F> {
             row_keys: &[],
             backward: false,
             weight_gradients: false,
+            input_scale: 1.0,
             capture: None,
         }
     }
@@ -48,7 +54,18 @@ impl<'a, F> Context<'a, F> {
             row_keys: &[],
             backward: true,
             weight_gradients: false,
+            input_scale: 1.0,
             capture: Some(capture),
+        }
+    }
+
+    /// The same with inputs multiplied by a number; without gradients of parameters.
+    #[must_use]
+    pub fn with_inputs_scaled(self, input_scale: f64) -> Self {
+        Self {
+            input_scale,
+            weight_gradients: false,
+            ..self
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::act::{self, Act, Regime};
 use crate::gradients::config::{
     self as gradients, GRADIENTS, GRADIENTS_PART, Gradients, HELD_OUT_PART, PROJECTED,
 };
+use crate::importance::{self, FeatureImportance};
 use crate::inside::config::{self as attention, ATTENTION, Attention};
 use crate::shard::{self, Shard};
 use crate::tune;
@@ -55,6 +56,9 @@ pub struct Config {
     /// Whether mode `probe` keeps the hidden states of samples and requests.
     #[serde(default)]
     pub hidden_states: bool,
+    /// What predictions rest on, in mode `probe`.
+    #[serde(default)]
+    pub feature_importance: Option<FeatureImportance>,
     /// Representations in mode `probe`.
     #[serde(default)]
     pub features: Features,
@@ -256,6 +260,12 @@ pub(crate) fn check(config: &Config, offers: &Offers) -> Result<Offers, Failure>
 
 /// The capability that it passes on where it is told to keep hidden states.
 const HIDDEN_STATES: &str = Capability::HiddenStates.as_str();
+/// The input with the importance of features.
+const FEATURE_IMPORTANCE: &str = "feature_importance";
+/// The capability that a probe has where it was told to exchange features.
+const PERMUTATION: &str = "permutation";
+/// The capability that it passes on where it was told to look into predictions.
+const INPUT_GRADIENTS: &str = Capability::InputGradients.as_str();
 /// The input with states along the training.
 const CHECKPOINTS: &str = "checkpoints";
 
@@ -274,11 +284,18 @@ fn check_fit(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
     if !offers.is_empty() {
         let has_scores = offers.contains_key("scores");
         check_base(config.regime, offers.contains_key("model"))?;
-        if config.act.is_some() && !has_scores {
-            return Err(act::needs_scores());
-        }
-        if config.act.is_none() && has_scores {
-            return Err(act::scores_unused());
+        let has_importance = offers.contains_key(FEATURE_IMPORTANCE);
+        act::check_inputs(config.act.as_ref(), has_scores, has_importance)?;
+    }
+    let is_on_features = config.act.as_ref().is_some_and(Act::is_on_features);
+    if is_on_features {
+        let features = entry.features(&parameters);
+        act::check_features(entry.name, &features.map_err(Failure::configuration)?)?;
+        if config.tune.is_some() {
+            return Err(
+                wrong("`act` on features goes with given parameters, not with `tune`")
+                    .hint("tune the base, and write what it chose as `model:` here"),
+            );
         }
     }
     let facts = BTreeMap::from([("model".to_owned(), entry.name.to_owned())]);
@@ -302,6 +319,9 @@ fn check_fit(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
     ]);
     if config.act.is_some() {
         offers.extend([offer("removals", BTreeSet::new())]);
+    }
+    if is_on_features {
+        offers.extend([offer("feature_weights", BTreeSet::new())]);
     }
     if config.tune.is_some() {
         offers.extend([offer("trials", BTreeSet::new())]);
@@ -381,6 +401,11 @@ fn check_fitted<'o>(
     if !offers.is_empty() && offers.contains_key("scores") {
         return Err(wrong(format!("mode `{mode}` takes no input `scores`")));
     }
+    if offers.contains_key(FEATURE_IMPORTANCE) {
+        return Err(wrong(format!(
+            "mode `{mode}` takes no input `{FEATURE_IMPORTANCE}`"
+        )));
+    }
     let model = offers.get("model").and_then(|offers| offers.first());
     if !offers.is_empty() && model.is_none() {
         return Err(wrong(format!("mode `{mode}` needs the input `model`"))
@@ -411,11 +436,17 @@ pub(crate) fn probed<'w>(config: &Config, model: &BTreeSet<&'w str>) -> BTreeSet
     if !config.hidden_states {
         words.remove(HIDDEN_STATES);
     }
+    if config.feature_importance.is_some() {
+        words.insert(PERMUTATION);
+    } else {
+        words.remove(INPUT_GRADIENTS);
+    }
     words
 }
 
 fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
     let model = check_fitted("probe", config, offers)?;
+    importance::check(config)?;
     let mut offer = Offer {
         kind: "probe".to_owned(),
         ..Offer::default()

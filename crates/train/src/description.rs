@@ -26,6 +26,7 @@ fn config() -> Vec<Field> {
         acting(),
         gradients(),
         other_modes(),
+        importance(),
         serving(),
     ]
     .concat()
@@ -107,7 +108,7 @@ fn tuning() -> Vec<Field> {
 
 /// What changes in the training samples.
 fn acting() -> Vec<Field> {
-    use FieldKind::{Number, String};
+    use FieldKind::{Integer, Number, String};
     vec![
         field(
             "act.drop_lowest",
@@ -132,6 +133,24 @@ fn acting() -> Vec<Field> {
             String,
             Some("rank"),
             "`rank`: weights rise with the rank of the score; `sigmoid`: as the logistic function of the score, from its median in median absolute deviations",
+        ),
+        field(
+            "act.select_features.keep",
+            Integer,
+            Some("null"),
+            "leave out all features but so many of the most important ones; of those that the model can do without",
+        ),
+        field(
+            "act.select_features.drop_lowest",
+            Number,
+            Some("null"),
+            "leave out this share of them, the least important ones; from 0 to below 1",
+        ),
+        field(
+            "act.weigh_features.to",
+            Number,
+            Some("null"),
+            "keep all features, and multiply the least important with this, as a share of the factor of the most important; factors rise with the rank and have the mean 1; from 0 to below 1",
         ),
         field(
             "regime",
@@ -283,11 +302,48 @@ fn serving() -> Vec<Field> {
     ]
 }
 
+/// What mode `probe` asks of features.
+fn importance() -> Vec<Field> {
+    use FieldKind::{Integer, String};
+    vec![
+        field(
+            "feature_importance.part",
+            String,
+            Some("null"),
+            "mode `probe`: exchange what predictions rest on, and take gradients by it, on requests of this part, `valuation.fit` if `feature_importance: {}`; left out: nothing",
+        ),
+        field(
+            "feature_importance.requests",
+            Integer,
+            Some("500"),
+            "requests, drawn by lot from those with a history and something relevant",
+        ),
+        field(
+            "feature_importance.repeats",
+            Integer,
+            Some("3"),
+            "how often each feature is exchanged, each time by another permutation",
+        ),
+        field(
+            "feature_importance.places",
+            Integer,
+            Some("5"),
+            "places from the end of histories whose events are exchanged one by one",
+        ),
+        field(
+            "feature_importance.steps",
+            Integer,
+            Some("32"),
+            "points of the integral of integrated gradients",
+        ),
+    ]
+}
+
 pub(crate) fn description() -> Description {
     Description {
         protocol: PROTOCOL,
         name: "train",
-        revision: 2,
+        revision: 3,
         doc: "Fits a model on training samples and ranks all candidates for every request, lays out what estimators may look at, retrains without given samples, or measures how fast a model answers.",
         uses_seed: true,
         is_resumable: true,
@@ -313,6 +369,12 @@ pub(crate) fn description() -> Description {
             )
             .optional(),
             Input::required(
+                "feature_importance",
+                &["feature_importance"],
+                "importance of the model's features, to act on",
+            )
+            .optional(),
+            Input::required(
                 "subsets",
                 &["subsets"],
                 "mode `respond`: samples that each retraining leaves out",
@@ -334,6 +396,7 @@ pub(crate) fn description() -> Description {
                 "mode `fit` with `keep_checkpoints`: weights and moments of the optimiser along the training; a table without rows for a model without gradients",
             ),
             Output::new("removals", "mode `fit` with `act`: how many samples were removed or weighted anew"),
+            Output::new("feature_weights", "mode `fit` with `act` on features: what each was multiplied with"),
             Output::new("trials", "mode `fit` with `tune`: every setting that was tried"),
             Output::new("probe", "modes `probe` and `merge`: what estimators may look at"),
             Output::new(
@@ -370,7 +433,7 @@ mod tests {
     #[test]
     fn the_fields_described_are_the_fields_read() {
         let config: Config = stage::yaml::parse(
-            "act: { drop_lowest: 0.1, reweight: { to: 0.2 } }\ntune: { grid: {} }\ngradients: { projection: {} }\nattention: {}\nseed: 1\n",
+            "act: { drop_lowest: 0.1, reweight: { to: 0.2 }, select_features: {}, weigh_features: { to: 0.2 } }\nfeature_importance: {}\ntune: { grid: {} }\ngradients: { projection: {} }\nattention: {}\nseed: 1\n",
             "t",
         )
         .unwrap();

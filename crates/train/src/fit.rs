@@ -6,7 +6,7 @@ use models::{Capability, Card, FitError, Losses, Run, Sequences, TrainingData};
 use stage::{Failure, Io, Seed};
 use tables::{Part, Prediction, Request, RowWriter, TrainingEpoch};
 
-use crate::act::{self, Acted, Regime};
+use crate::act::{self, Acted, ActedOn, Regime};
 use crate::config::{self, Config};
 use crate::inputs;
 use crate::kept::Kept;
@@ -29,6 +29,7 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     let catalogue = inputs::catalogue(io)?;
     let sequences = inputs::sequences(io, &catalogue)?;
     let samples = read_samples(config, io)?;
+    let features = read_features(config, io, &entry.features(&parameters), samples.n())?;
     let requests = inputs::requests(io, &catalogue, &sequences)?;
 
     // Settings that are tried may read what the parameters themselves do not.
@@ -66,6 +67,9 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
         TrainingData::new(&samples, &sequences, catalogue.n_vocabulary).map_err(Failure::data)?;
     if let Some(items) = &items {
         data = data.with_items(items);
+    }
+    if let Some(features) = &features {
+        data = data.with_features(features);
     }
     // States are for those who take gradients at them.
     let has_states = entry.capabilities.contains(&Capability::Gradients);
@@ -176,10 +180,10 @@ pub(crate) fn of_base(
 /// Reads the samples, acting on scores where told to.
 fn read_samples(config: &Config, io: &Io) -> Result<models::Samples, Failure> {
     let directory = io.input("samples")?;
-    match (&config.act, io.optional("scores")) {
-        (None, None) => inputs::samples(directory, io, |_| Ok(Some(1.0))),
-        (None, Some(_)) => Err(act::scores_unused()),
-        (Some(_), None) => Err(act::needs_scores()),
+    let (scores, importance) = (io.optional("scores"), io.optional("feature_importance"));
+    act::check_inputs(config.act.as_ref(), scores.is_some(), importance.is_some())?;
+    match (&config.act, scores) {
+        (None, _) | (Some(_), None) => inputs::samples(directory, io, |_| Ok(Some(1.0))),
         (Some(act), Some(scores)) => {
             let mut acted = Acted::read(scores, act, config.seed)?;
             let removed = match config.regime {
@@ -207,6 +211,28 @@ fn read_samples(config: &Config, io: &Io) -> Result<models::Samples, Failure> {
             Ok(samples)
         }
     }
+}
+
+/// Reads the importance of features, where it is acted on, and says what was done.
+fn read_features(
+    config: &Config,
+    io: &Io,
+    features: &Result<Vec<&'static str>, models::ParameterError>,
+    n_samples: usize,
+) -> Result<Option<models::FeatureWeights>, Failure> {
+    let (Some(act), Some(directory)) = (&config.act, io.optional("feature_importance")) else {
+        return Ok(None);
+    };
+    let none = Vec::new();
+    let features = features.as_ref().unwrap_or(&none);
+    let acted = ActedOn::read(directory, act, features, config.seed)?;
+    let (n_left_out, n) = (acted.n_left_out(), features.len());
+    io.note(&format!("left out {n_left_out} of {n} features"));
+    let removal = acted.removal(config.regime, n_samples);
+    tables::write_all(&io.output("removals")?, [removal]).map_err(Failure::environment)?;
+    let weights = acted.weights();
+    tables::write_all(&io.output("feature_weights")?, acted.rows).map_err(Failure::environment)?;
+    Ok(Some(weights))
 }
 
 /// Ranks block by block, writes `predictions`, and returns the validation figure.

@@ -2,7 +2,8 @@
 //!
 //! Mode `fit` fits one model on the training samples, acting on scores first where told to, and
 //! ranks all candidates for every request. Mode `probe` lays out what estimators may look at:
-//! losses, counts, transitions and representations of one fitted model. Mode `respond`
+//! losses, counts, transitions and representations of one fitted model, and what its predictions rest
+//! on. Mode `respond`
 //! retrains without given samples and says what that did to every request. Mode `serve` measures how fast
 //! a fitted model answers. Mode `merge` puts the parts of a probe together.
 
@@ -11,6 +12,7 @@ mod config;
 mod description;
 mod fit;
 mod gradients;
+mod importance;
 mod inputs;
 mod inside;
 mod kept;
@@ -27,9 +29,10 @@ mod watch;
 
 use stage::{Description, Failure, Io, Offers, Stage};
 
-pub use act::{Act, Regime, Reweight, Shape};
+pub use act::{Act, Regime, Reweight, SelectFeatures, Shape, WeighFeatures};
 pub use config::{Config, Features, Mode, Seen, Serve, Tune};
 pub use gradients::config::{Gradients, MeasureName};
+pub use importance::FeatureImportance;
 pub use inside::config::Attention;
 pub use shard::Shard;
 

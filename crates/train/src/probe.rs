@@ -4,8 +4,9 @@
 //! `representations.safetensors` and, where the model has them, `item_counts.parquet`,
 //! `transitions.parquet` and, where asked for, `probe_gradients.parquet`, `probe_directions.parquet`,
 //! `probe_curvatures.parquet`, the folder `projected` with `projected.json`, `probe_attention.parquet` and
-//! `hidden.safetensors`, and `projection_fidelity.parquet`; with `shard` a part of that, and
-//! `shard.json`. Representations are sparse matrices of rows of length 1: `histories`,
+//! `hidden.safetensors`, `projection_fidelity.parquet`, `probe_features.parquet` and
+//! `probe_completeness.parquet`; with `shard` a part of that, and `shard.json`. Representations are sparse
+//! matrices of rows of length 1: `histories`,
 //! whose row 0 is the empty history, and `items`, a row per catalogue item.
 
 use std::fs::OpenOptions;
@@ -21,6 +22,7 @@ use tables::{ItemCount, ProbeRequest, ProbeSample, Request, RowWriter, Sample, T
 
 use crate::config::{self, Config, Features};
 use crate::gradients;
+use crate::importance;
 use crate::inputs::{self, Catalogue};
 use crate::inside::{self, config::Attention};
 use crate::shard;
@@ -124,6 +126,10 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     }
     if let (true, Some(states)) = (config.hidden_states && is_first, model.hidden_states()) {
         inside::write_hidden(states, &data, &sequences, &requests, io, &out)?;
+    }
+    if let (Some(asked), true) = (config.feature_importance, is_first) {
+        let model = (model.as_ref(), &catalogue);
+        importance::write(config, asked, model, (&sequences, &requests), io, &out)?;
     }
     shard::write(config, data.n_samples(), &out)?;
     write_card(

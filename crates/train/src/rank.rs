@@ -69,6 +69,16 @@ impl Ranker<'_> {
         Ok(blocks?.into_iter().flatten().collect())
     }
 
+    /// Ranks a request by given scores of all items.
+    pub(crate) fn rank_scores(
+        &self,
+        request: &Request,
+        history: &[u32],
+        scores: &mut [f64],
+    ) -> Result<Prediction, RankError> {
+        self.rank(request, history, scores, &mut Scratch::default())
+    }
+
     fn rank(
         &self,
         request: &Request,

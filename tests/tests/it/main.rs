@@ -6,6 +6,7 @@
 )]
 
 mod bad_input;
+mod features;
 mod foreign;
 mod leakage;
 mod own_stage;

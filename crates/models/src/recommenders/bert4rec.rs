@@ -335,6 +335,14 @@ impl Network for Bidirectional {
         }
     }
 
+    fn side(&self) -> &Side {
+        &self.side
+    }
+
+    fn side_mut(&mut self) -> &mut Side {
+        &mut self.side
+    }
+
     fn objective(&self) -> &Objective {
         &self.objective
     }
@@ -471,6 +479,7 @@ impl Recommender for Bert4Rec {
         Capability::Attention,
         Capability::Gradients,
         Capability::HiddenStates,
+        Capability::InputGradients,
         Capability::Losses,
     ];
     const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
@@ -494,6 +503,10 @@ impl Recommender for Bert4Rec {
 
     fn reads_items(parameters: &Parameters) -> bool {
         parameters.inputs.attributes
+    }
+
+    fn features(parameters: &Parameters) -> Vec<&'static str> {
+        parameters.inputs.features()
     }
 
     fn fit(

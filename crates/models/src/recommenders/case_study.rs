@@ -221,6 +221,14 @@ impl Network for BehaviourAndAttributes {
         }
     }
 
+    fn side(&self) -> &Side {
+        &self.side
+    }
+
+    fn side_mut(&mut self) -> &mut Side {
+        &mut self.side
+    }
+
     fn objective(&self) -> &Objective {
         &self.objective
     }
@@ -329,6 +337,7 @@ impl Recommender for CaseStudy {
         Capability::Attention,
         Capability::Gradients,
         Capability::HiddenStates,
+        Capability::InputGradients,
         Capability::Losses,
     ];
     const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
@@ -346,6 +355,10 @@ impl Recommender for CaseStudy {
 
     fn reads_items(_: &Parameters) -> bool {
         true
+    }
+
+    fn features(_: &Parameters) -> Vec<&'static str> {
+        INPUTS.features()
     }
 
     fn fit(

@@ -208,6 +208,14 @@ impl Network for Recurrent {
         }
     }
 
+    fn side(&self) -> &Side {
+        &self.side
+    }
+
+    fn side_mut(&mut self) -> &mut Side {
+        &mut self.side
+    }
+
     fn objective(&self) -> &Objective {
         &self.objective
     }
@@ -269,6 +277,7 @@ impl Recommender for Gru4Rec {
     const CAPABILITIES: &'static [Capability] = &[
         Capability::Gradients,
         Capability::HiddenStates,
+        Capability::InputGradients,
         Capability::Losses,
     ];
     const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
@@ -286,6 +295,10 @@ impl Recommender for Gru4Rec {
 
     fn reads_items(parameters: &Parameters) -> bool {
         parameters.inputs.attributes
+    }
+
+    fn features(parameters: &Parameters) -> Vec<&'static str> {
+        parameters.inputs.features()
     }
 
     fn fit(

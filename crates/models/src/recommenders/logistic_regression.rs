@@ -32,6 +32,10 @@
 //! keeps all features, and what it changes is to first order the influence `H^-1 g`; regime `drop`
 //! makes the features anew without the dropped samples.
 //!
+//! *Features left out or scaled*: what training multiplies a feature with
+//! ([`TrainingData::feature_weight`]) multiplies it after standardisation, so that a smaller one is
+//! penalised more for the same effect, and one of 0 has the weight 0. The bias stays.
+//!
 //! An empty history is served by popularity, weighted as in `popularity`, and so is every history
 //! where no sample had one; its loss is that of popularity.
 //!
@@ -67,6 +71,7 @@ use tensors::{TensorError, Tensors};
 
 use crate::counts::Counts;
 use crate::data::TrainingData;
+use crate::features::{ExchangedFeatures, InputGradients};
 use crate::gradient_rows::GradientRows;
 use crate::history::History;
 use crate::recommender::{
@@ -75,6 +80,7 @@ use crate::recommender::{
 use crate::run::Run;
 
 mod attributes;
+mod attributions;
 mod features;
 mod gradients;
 mod leave_out;
@@ -84,7 +90,7 @@ mod statistics;
 mod tests;
 
 use attributes::Attributes;
-use features::{Evidence, N, NAMES, Row, row};
+use features::{BIAS, Evidence, N, NAMES, OF_ITEMS, Row, row};
 use leave_out::{LeftOut, Own};
 use newton::{Scaling, Terms, Vector, cost};
 use statistics::{Context, Statistics};
@@ -334,7 +340,11 @@ impl Recommender for LogisticRegression {
     const DOC: &'static str =
         "Logistic regression on named features of a history and a candidate, with exact gradients.";
     const PAPER: &'static str = "McMahan et al., KDD 2013; Koh and Liang, ICML 2017";
-    const CAPABILITIES: &'static [Capability] = &[Capability::GradientRows, Capability::Losses];
+    const CAPABILITIES: &'static [Capability] = &[
+        Capability::GradientRows,
+        Capability::InputGradients,
+        Capability::Losses,
+    ];
     const PARAMETERS: &'static [Parameter] = &[
         Parameter {
             name: "negatives",
@@ -384,6 +394,12 @@ impl Recommender for LogisticRegression {
         parameters.item_features
     }
 
+    fn features(parameters: &Parameters) -> Vec<&'static str> {
+        let is_read = |name: &str| parameters.item_features || !OF_ITEMS.contains(&name);
+        let names = NAMES.iter().map(|feature| feature.name).skip(BIAS + 1);
+        names.filter(|name| is_read(name)).collect()
+    }
+
     fn fit(
         parameters: &Parameters,
         data: &TrainingData<'_>,
@@ -406,7 +422,8 @@ impl Recommender for LogisticRegression {
             negatives: &negatives,
         };
         let (rows, terms) = source.of_all(data);
-        let scaling = Scaling::of(&rows);
+        let mut scaling = Scaling::of(&rows);
+        scaling.weigh(|feature| data.feature_weight(NAMES[feature].name));
         let weights = Terms {
             rows: &rows,
             per_term: negatives.per_term(),
@@ -499,6 +516,14 @@ impl Model for LogisticRegression {
 
     fn feature_names(&self) -> &'static [FeatureName] {
         &NAMES
+    }
+
+    fn input_gradients(&self) -> Option<&dyn InputGradients> {
+        Some(self)
+    }
+
+    fn exchanged_features(&self) -> Option<&dyn ExchangedFeatures> {
+        Some(self)
     }
 
     fn save(&self) -> Result<Tensors, TensorError> {

@@ -233,6 +233,14 @@ impl Network for Causal {
         }
     }
 
+    fn side(&self) -> &Side {
+        &self.side
+    }
+
+    fn side_mut(&mut self) -> &mut Side {
+        &mut self.side
+    }
+
     fn objective(&self) -> &Objective {
         &self.objective
     }
@@ -318,6 +326,7 @@ impl Recommender for Sasrec {
         Capability::Attention,
         Capability::Gradients,
         Capability::HiddenStates,
+        Capability::InputGradients,
         Capability::Losses,
     ];
     const PARAMETERS: &'static [Parameter] = &training::join::<{ training::n_with(OWN) }>(OWN);
@@ -337,6 +346,10 @@ impl Recommender for Sasrec {
 
     fn reads_items(parameters: &Parameters) -> bool {
         parameters.inputs.attributes
+    }
+
+    fn features(parameters: &Parameters) -> Vec<&'static str> {
+        parameters.inputs.features()
     }
 
     fn fit(

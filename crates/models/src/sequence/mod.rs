@@ -2,6 +2,7 @@
 //! loop, the model that a trained network makes.
 
 mod adam;
+mod attributions;
 mod batches;
 mod chain;
 mod fisher;
@@ -63,6 +64,14 @@ macro_rules! delegate_model {
             }
 
             fn hidden_states(&self) -> Option<&dyn crate::inside::HiddenStates> {
+                Some(&self.0)
+            }
+
+            fn input_gradients(&self) -> Option<&dyn crate::features::InputGradients> {
+                Some(&self.0)
+            }
+
+            fn exchanged_items(&self) -> Option<&dyn crate::features::ExchangedItems> {
                 Some(&self.0)
             }
 

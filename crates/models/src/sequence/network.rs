@@ -6,6 +6,7 @@ use tensors::{Loss, ParameterId, Parameters, Real, Tape, Tensors, Value};
 
 use super::batches::Batch;
 use super::objective::Objective;
+use super::side::Side;
 use super::windows::{Span, Window, Windows};
 use crate::data::TrainingData;
 use crate::history::History;
@@ -41,6 +42,12 @@ pub(crate) trait Network: Clone + Send + Sync + 'static {
 
     /// What is minimised.
     fn objective(&self) -> &Objective;
+
+    /// Its optional inputs.
+    fn side(&self) -> &Side;
+
+    /// Its optional inputs, to replace them.
+    fn side_mut(&mut self) -> &mut Side;
 
     /// Hidden states of a batch, a row for each of its rows.
     fn hidden<F: Real>(&self, tape: &mut Tape<'_, F>, batch: &Batch) -> Value;

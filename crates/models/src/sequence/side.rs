@@ -18,6 +18,10 @@
 //! no row. They join on the side of the input alone: the table of outputs stays a parameter, whose
 //! gradient is a product of factors that estimators can capture.
 //!
+//! Training may leave out or scale an input, or a kind of attributes ([`TrainingData::feature_weight`]):
+//! a factor then stands before K, B or the rows of T that belong to the kind. An item of which only
+//! what is left out is known counts as one of which nothing is known.
+//!
 //! A masked event adds nothing: neither what was done nor where it stands is known of an event that
 //! is yet to come.
 
@@ -33,8 +37,11 @@ use tensors::{
     Tensors, Value,
 };
 
+use seed::Seed;
+
 use super::batches::Batch;
 use crate::data::TrainingData;
+use crate::exchange::{BASKET, EVENT};
 use crate::recommender::{FitError, LoadError, Parameter};
 
 /// Steps of prices.
@@ -48,6 +55,13 @@ const BASKETS: &str = "input_baskets";
 const ATTRIBUTES: &str = "input_attributes";
 /// Name of the table that the matrix of attributes is multiplied with.
 const TABLE: &str = "attribute";
+/// How many rows of the table there are of each kind of attribute.
+const ATTRIBUTE_KINDS: &str = "input_attribute_kinds";
+/// What events and baskets are multiplied with, where that is not 1.
+const SCALES: &str = "input_scales";
+
+/// Names of what each kind of attribute is one of, in the order of rows of the table.
+const KIND_NAMES: [&str; 5] = ["attributes", "category", "brand", "price", "attributes"];
 
 /// Declaration of `inputs`.
 pub(crate) const INPUTS: Parameter = Parameter {
@@ -70,8 +84,34 @@ pub(crate) struct SideShape {
     /// Row of each type of event, as [`Event::ALL`] lists them; padding where training has none.
     kinds: Option<Vec<u32>>,
     has_baskets: bool,
-    /// How much of each row of the table is in each item of the vocabulary.
-    attributes: Option<Arc<Csr>>,
+    attributes: Option<Attributes>,
+    /// What events and baskets are multiplied with.
+    scales: Scales,
+}
+
+/// Attributes of the items of the vocabulary.
+#[derive(Clone, Debug)]
+struct Attributes {
+    /// How much of each row of the table is in each item.
+    matrix: Arc<Csr>,
+    /// Where the rows of each kind end.
+    ends: [u32; KIND_NAMES.len()],
+}
+
+/// What events and baskets are multiplied with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Scales {
+    events: f32,
+    baskets: f32,
+}
+
+impl Default for Scales {
+    fn default() -> Self {
+        Self {
+            events: 1.0,
+            baskets: 1.0,
+        }
+    }
 }
 
 /// The optional inputs of a network.
@@ -79,11 +119,25 @@ pub(crate) struct SideShape {
 pub(crate) struct Side {
     kinds: Option<(Vec<u32>, ParameterId)>,
     baskets: Option<ParameterId>,
-    attributes: Option<(Arc<Csr>, ParameterId)>,
+    attributes: Option<(Attributes, ParameterId)>,
+    scales: Scales,
 }
 
 impl Inputs {
     const WORDS: [&'static str; 3] = ["events", "baskets", "attributes"];
+
+    /// Features that training can leave out or scale.
+    pub(crate) fn features(self) -> Vec<&'static str> {
+        let kinds = if self.attributes {
+            &KIND_NAMES[1..]
+        } else {
+            &[]
+        };
+        let events = self.events.then_some(EVENT);
+        let baskets = self.baskets.then_some(BASKET);
+        let own = events.into_iter().chain(baskets);
+        own.chain(kinds.iter().copied()).collect()
+    }
 
     fn named(&mut self, word: &str) -> Option<&mut bool> {
         match word {
@@ -181,8 +235,21 @@ enum Attribute<'i> {
     Other(&'i str),
 }
 
-/// What is known of an item, ascending, and how much each counts.
-fn known(item: &ItemFeatures) -> Vec<(Attribute<'_>, f32)> {
+impl Attribute<'_> {
+    /// Place of its kind in [`KIND_NAMES`].
+    const fn kind(self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Category(_) => 1,
+            Self::Brand(_) => 2,
+            Self::Price(_) => 3,
+            Self::Other(_) => 4,
+        }
+    }
+}
+
+/// What is known of an item, ascending, and how much each counts, times the factor of its kind.
+fn known(item: &ItemFeatures, factors: [f32; KIND_NAMES.len()]) -> Vec<(Attribute<'_>, f32)> {
     let single = [
         item.category.as_deref().map(Attribute::Category),
         item.brand.as_deref().map(Attribute::Brand),
@@ -194,18 +261,29 @@ fn known(item: &ItemFeatures) -> Vec<(Attribute<'_>, f32)> {
         .into_iter()
         .map(|word| (Attribute::Other(word), share));
     let single = single.into_iter().flatten().map(|one| (one, 1.0));
-    let mut all: Vec<(Attribute<'_>, f32)> = single.chain(others).collect();
+    let mut all: Vec<(Attribute<'_>, f32)> = single
+        .chain(others)
+        .map(|(attribute, share)| (attribute, share * factors[attribute.kind()]))
+        .filter(|(_, share)| *share > 0.0)
+        .collect();
     if all.is_empty() {
         all.push((Attribute::Nothing, 1.0));
     }
     all
 }
 
-/// How much of each row of the table is in each item of the vocabulary: [`n_items`, rows].
-fn attributes(items: &[ItemFeatures], n_items: usize) -> Result<Csr, CsrError> {
+/// What is known of the items of the vocabulary, kinds multiplied by factors.
+fn attributes(
+    items: &[ItemFeatures],
+    n_items: usize,
+    factors: [f32; KIND_NAMES.len()],
+) -> Result<Attributes, CsrError> {
     let nothing = vec![(Attribute::Nothing, 1.0)];
     let known: Vec<Vec<(Attribute<'_>, f32)>> = (0..n_items)
-        .map(|at| items.get(at).map_or_else(|| nothing.clone(), known))
+        .map(|at| {
+            let item = items.get(at);
+            item.map_or_else(|| nothing.clone(), |item| known(item, factors))
+        })
         .collect();
     let distinct = known.iter().flatten().map(|(attribute, _)| *attribute);
     let distinct: BTreeSet<Attribute<'_>> = distinct.chain([Attribute::Nothing]).collect();
@@ -218,7 +296,40 @@ fn attributes(items: &[ItemFeatures], n_items: usize) -> Result<Csr, CsrError> {
         });
         matrix.push_row(of_item)?;
     }
-    Ok(matrix)
+    let end = |kind: usize| rows.partition_point(|attribute| attribute.kind() <= kind);
+    Ok(Attributes {
+        matrix: Arc::new(matrix),
+        ends: std::array::from_fn(|kind| u32::try_from(end(kind)).unwrap_or(u32::MAX)),
+    })
+}
+
+impl Attributes {
+    /// What a row of the table tells of.
+    fn kind(&self, row: u32) -> &'static str {
+        let kind = self.ends.partition_point(|end| *end <= row);
+        KIND_NAMES[kind.min(KIND_NAMES.len() - 1)]
+    }
+
+    /// Rows that tell of one kind of thing handed from item to item.
+    fn exchanged(&self, feature: &str, seed: Seed) -> Result<Self, CsrError> {
+        let mut order: Vec<usize> = (0..self.matrix.n_rows()).collect();
+        seed.sequence().shuffle(&mut order);
+        let mut matrix = Csr::new(self.matrix.n_columns);
+        for (item, from) in order.into_iter().enumerate() {
+            let of = |item: usize, is_feature: bool| {
+                let (rows, shares) = self.matrix.row(item);
+                let pairs = rows.iter().copied().zip(shares.iter().copied());
+                pairs.filter(move |(row, _)| (self.kind(*row) == feature) == is_feature)
+            };
+            let mut row: Vec<(u32, f32)> = of(item, false).chain(of(from, true)).collect();
+            row.sort_by_key(|(row, _)| *row);
+            matrix.push_row(row)?;
+        }
+        Ok(Self {
+            matrix: Arc::new(matrix),
+            ends: self.ends,
+        })
+    }
 }
 
 /// Row of each type of event that a training sequence holds before its last sample.
@@ -253,16 +364,31 @@ impl SideShape {
         data: &TrainingData<'_>,
         model: &'static str,
     ) -> Result<Self, FitError> {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "factors of about 1 in the precision of the network"
+        )]
+        let factor = |feature: &str| data.feature_weight(feature) as f32;
         let attributes = if inputs.attributes {
             let items = data.items().ok_or(FitError::NoItems { model })?;
-            Some(Arc::new(attributes(items, data.n_vocabulary())?))
+            Some(attributes(
+                items,
+                data.n_vocabulary(),
+                KIND_NAMES.map(factor),
+            )?)
         } else {
             None
         };
+        let scales = Scales {
+            events: factor(EVENT),
+            baskets: factor(BASKET),
+        };
+        let has_events = inputs.events && scales.events > 0.0;
         Ok(Self {
-            kinds: inputs.events.then(|| kinds(data)),
-            has_baskets: inputs.baskets,
+            kinds: has_events.then(|| kinds(data)),
+            has_baskets: inputs.baskets && scales.baskets > 0.0,
             attributes,
+            scales,
         })
     }
 
@@ -296,7 +422,21 @@ impl SideShape {
             if matrix.n_rows() != n_items || !is_table {
                 return Err(misfit(ATTRIBUTES));
             }
-            shape.attributes = Some(Arc::new(matrix));
+            let ends = tensors.u32(ATTRIBUTE_KINDS)?;
+            let ends = <[u32; KIND_NAMES.len()]>::try_from(ends);
+            let ends = ends.map_err(|_| misfit(ATTRIBUTE_KINDS))?;
+            let is_whole = ends.last().map(|end| *end as usize) == Some(matrix.n_columns);
+            if !(is_whole && ends.is_sorted()) {
+                return Err(misfit(ATTRIBUTE_KINDS));
+            }
+            let matrix = Arc::new(matrix);
+            shape.attributes = Some(Attributes { matrix, ends });
+        }
+        if tensors.contains(SCALES) {
+            let &[events, baskets] = tensors.f32(SCALES)? else {
+                return Err(misfit(SCALES));
+            };
+            shape.scales = Scales { events, baskets };
         }
         Ok(shape)
     }
@@ -322,14 +462,15 @@ impl Side {
             (n > 0).then(|| (kinds, insert("event", n)))
         });
         let baskets = shape.has_baskets.then(|| insert("basket", PLACES as usize));
-        let attributes = shape.attributes.map(|matrix| {
-            let table = insert(TABLE, matrix.n_columns);
-            (matrix, table)
+        let attributes = shape.attributes.map(|attributes| {
+            let table = insert(TABLE, attributes.matrix.n_columns);
+            (attributes, table)
         });
         Self {
             kinds,
             baskets,
             attributes,
+            scales: shape.scales,
         }
     }
 
@@ -360,6 +501,7 @@ impl Side {
                 })
                 .collect();
             let places = tape.embedding(table, &rows);
+            let places = scaled(tape, places, self.scales.baskets);
             x = tape.add(x, places);
         }
         x
@@ -378,7 +520,8 @@ impl Side {
             .iter()
             .map(|event| event.map_or(PADDING, |event| kinds[index(event)]))
             .collect();
-        Some(tape.embedding(*table, &rows))
+        let kinds = tape.embedding(*table, &rows);
+        Some(scaled(tape, kinds, self.scales.events))
     }
 
     /// Vectors of what is known of items, a row for each of a batch.
@@ -387,8 +530,44 @@ impl Side {
         tape: &mut Tape<'_, F>,
         batch: &Batch,
     ) -> Option<Value> {
-        let (matrix, table) = self.attributes.as_ref()?;
-        Some(tape.sparse_rows(*table, matrix, &batch.items))
+        let (attributes, table) = self.attributes.as_ref()?;
+        Some(tape.sparse_rows(*table, &attributes.matrix, &batch.items))
+    }
+
+    /// What a row of the table of attributes tells of.
+    pub(crate) fn attribute_kind(&self, row: u32) -> &'static str {
+        match &self.attributes {
+            Some((attributes, _)) => attributes.kind(row),
+            None => KIND_NAMES[0],
+        }
+    }
+
+    /// What is known of items, by name; nothing where attributes are not seen.
+    pub(crate) fn attribute_kinds(&self) -> Vec<&'static str> {
+        let Some((attributes, _)) = &self.attributes else {
+            return Vec::new();
+        };
+        let has = |name: &&&str| {
+            let rows = 0..attributes.matrix.n_columns;
+            let mut rows = rows.filter_map(|row| u32::try_from(row).ok());
+            rows.any(|row| attributes.kind(row) == **name)
+        };
+        KIND_NAMES[1..].iter().filter(has).copied().collect()
+    }
+
+    /// The same inputs where items have one kind of attribute of each other; `None` if there is no
+    /// such kind.
+    pub(crate) fn exchanged(&self, feature: &str, seed: Seed) -> Option<Self> {
+        let (attributes, table) = self.attributes.as_ref()?;
+        if !self.attribute_kinds().contains(&feature) {
+            return None;
+        }
+        // The same entries in other rows fit as they did.
+        let attributes = attributes.exchanged(feature, seed).ok()?;
+        Some(Self {
+            attributes: Some((attributes, *table)),
+            ..self.clone()
+        })
     }
 
     /// Adds what is needed to restore the inputs, beside their parameters; nothing where none is on.
@@ -402,9 +581,29 @@ impl Side {
         if self.baskets.is_some() {
             tensors.insert_u32(BASKETS, &[1], vec![PLACES])?;
         }
-        if let Some((matrix, _)) = &self.attributes {
-            tensors.insert_csr(ATTRIBUTES, matrix)?;
+        if let Some((attributes, _)) = &self.attributes {
+            tensors.insert_csr(ATTRIBUTES, &attributes.matrix)?;
+            let ends = attributes.ends;
+            tensors.insert_u32(ATTRIBUTE_KINDS, &[ends.len()], ends.to_vec())?;
+        }
+        let Scales { events, baskets } = self.scales;
+        if [events, baskets].into_iter().any(is_other) {
+            tensors.insert_f32(SCALES, &[2], vec![events, baskets])?;
         }
         Ok(())
+    }
+}
+
+/// Whether a factor changes anything.
+fn is_other(factor: f32) -> bool {
+    factor.total_cmp(&1.0).is_ne()
+}
+
+/// A value times a factor; itself where that is 1.
+fn scaled<F: Real>(tape: &mut Tape<'_, F>, value: Value, factor: f32) -> Value {
+    if is_other(factor) {
+        tape.scale(value, F::of(f64::from(factor)))
+    } else {
+        value
     }
 }

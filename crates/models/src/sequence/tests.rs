@@ -2,6 +2,7 @@
 //! of networks are also called by the tests of each model's file, in shapes of its own.
 
 mod answers;
+mod attributions;
 mod directions;
 mod factors;
 mod gradients;

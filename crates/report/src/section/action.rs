@@ -59,7 +59,7 @@ pub(super) fn section(evidence: &Evidence) -> Section {
     Section {
         id: "action",
         title: "What acting on it changed",
-        guide: "Each arm drops training samples, or changes their weights, trains the model again and is judged on the same test \
+        guide: "Each arm drops training samples or features, or changes their weights, trains the model again and is judged on the same test \
                 requests: right of zero the ranking got better. An arm earns its keep where it \
                 beats dropping as many samples at random."
             .to_owned(),

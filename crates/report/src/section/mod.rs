@@ -6,6 +6,7 @@ mod answer;
 mod cost;
 mod data;
 mod detection;
+mod features;
 mod groups;
 mod influences;
 mod methods;
@@ -50,7 +51,11 @@ pub(crate) fn sections(evidence: &Evidence, published: &[Published]) -> Vec<Sect
         methods::section(evidence),
         record::section(evidence),
     ];
-    let of_scores = [groups::section(evidence), influences::section(evidence)];
+    let of_scores = [
+        features::section(evidence),
+        groups::section(evidence),
+        influences::section(evidence),
+    ];
     let after_action = 3;
     sections.splice(after_action..after_action, of_scores.into_iter().flatten());
     if let Some(section) = published::section(evidence, published) {

@@ -99,6 +99,7 @@ impl<F: Real> Tape<'_, F> {
                     },
                 );
             });
+        self.scale_input(&mut out);
         let operation = Embedding {
             items,
             ids: ids.to_vec(),
@@ -108,6 +109,16 @@ impl<F: Real> Tape<'_, F> {
             columns,
         };
         self.push(out, ids.len(), columns, true, Some(Box::new(operation)))
+    }
+
+    /// Brings a part of the input nearer to nothing, where that is asked for.
+    pub(super) fn scale_input(&self, input: &mut [F]) {
+        if self.context.input_scale < 1.0 {
+            let scale = F::of(self.context.input_scale);
+            for x in input {
+                *x *= scale;
+            }
+        }
     }
 
     fn require_rows(&self, table: ParameterId, ids: &[u32]) {

@@ -65,6 +65,7 @@ impl<F: Real> Tape<'_, F> {
                     },
                 );
             });
+        self.scale_input(&mut out);
         self.push(out, rows.len(), columns, true, Some(Box::new(operation)))
     }
 }

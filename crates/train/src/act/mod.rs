@@ -1,6 +1,8 @@
-//! Acting on scores: which samples to drop before fitting, or how much each of them weighs.
+//! Acting on scores: which samples to drop before fitting, or how much each of them weighs; and on the
+//! importance of features (`features.rs`).
 
 mod config;
+mod features;
 mod weights;
 
 use std::path::Path;
@@ -8,8 +10,9 @@ use std::path::Path;
 use stage::{Exit, Failure, Seed};
 use tables::{Removal, Score, Suspect};
 
-pub use config::{Act, Regime, Reweight, Shape};
-pub(crate) use config::{check, needs_scores, scores_unused};
+pub use config::{Act, Regime, Reweight, SelectFeatures, Shape, WeighFeatures};
+pub(crate) use config::{check, check_features, check_inputs};
+pub(crate) use features::ActedOn;
 
 /// What the scores say about each sample.
 pub(crate) struct Acted {

@@ -182,6 +182,14 @@ pub(super) const FEATURES: &[Feature] = &[
     ),
 ];
 
+/// Features that are 0 unless items are read.
+pub(super) const OF_ITEMS: [&str; 4] = [
+    "text_similarity",
+    "category_share",
+    "brand_share",
+    "price_distance",
+];
+
 /// Names and meanings, in the order of the weights.
 pub(super) static NAMES: [FeatureName; N] = {
     let mut names = [FeatureName { name: "", doc: "" }; N];

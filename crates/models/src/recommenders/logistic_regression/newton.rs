@@ -123,6 +123,15 @@ impl Scaling {
         Self { means, scales }
     }
 
+    /// Multiplies standardised features, all but the bias, with numbers from 0 up; 1 changes no bit.
+    pub(super) fn weigh(&mut self, weight: impl Fn(usize) -> f64) {
+        for (feature, scale) in self.scales.iter_mut().enumerate() {
+            if feature != BIAS {
+                *scale *= weight(feature);
+            }
+        }
+    }
+
     /// Standardised features.
     pub(super) fn standardised(&self, row: &Row) -> Vector {
         let mut x = [0.0; N];
