@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use artifact::Store;
 use clap::{Args, Parser, Subcommand};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -20,7 +19,7 @@ use crate::process::{self, Groups};
 use crate::resolve::Resolver;
 use crate::run::{Options, Verdict, run};
 use crate::why::Oracle;
-use crate::{list, show};
+use crate::{list, opening, show};
 
 /// Touchstone (试金石): which training samples make a ranking better, and which make it worse.
 #[derive(Parser)]
@@ -192,7 +191,7 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
             places,
             rows,
         } => {
-            let store = Store::open(&places.store).map_err(Failure::environment)?;
+            let store = opening::store(&places.store)?;
             if let Some(id) = show::by_id(&store, &artifact)? {
                 show::show(&store, id, rows)?;
                 return Ok(ExitCode::SUCCESS);
@@ -269,7 +268,7 @@ impl File {
         let text = fs::read_to_string(&path)
             .map_err(|error| Failure::configuration(error).cause(format!("reading `{origin}`")))?;
         let pipeline = Pipeline::parse(&text, &origin)?;
-        let store = Store::open(&self.places.store).map_err(Failure::environment)?;
+        let store = opening::store(&self.places.store)?;
         let fingerprints = Fingerprints::open(&store, self.places.paranoid);
         let mut stages = Stages::new(&store, &fingerprints, Plan::folder_of(&path))?;
         let plan = Plan::new(pipeline, &mut stages);

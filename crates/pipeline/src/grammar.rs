@@ -35,8 +35,6 @@ pub const MAX_NODES: usize = 1_000;
 pub const MAX_VALUES: usize = 1_000;
 /// Most axes of one node.
 pub const MAX_AXES: usize = 8;
-/// Deepest nesting of brackets.
-const MAX_DEPTH: usize = 32;
 
 /// A parsed pipeline file.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,7 +94,6 @@ impl Pipeline {
     /// # Errors
     /// If the text is not a pipeline: says what, where, and what was probably meant.
     pub fn parse(text: &str, origin: &str) -> Result<Self, Failure> {
-        refuse_depth(text, origin)?;
         let document: Document = yaml::parse(text, origin)?;
         let mut pipeline = Self {
             name: document.pipeline,
@@ -175,30 +172,6 @@ impl Pipeline {
         });
         found.unwrap_or(start) + 1
     }
-}
-
-/// Refuses nesting that only an accident or an attack would write; the parser is slow on it.
-fn refuse_depth(text: &str, origin: &str) -> Result<(), Failure> {
-    let mut depth = 0_usize;
-    for (index, line) in text.lines().enumerate() {
-        for c in line.chars() {
-            match c {
-                '[' | '{' => depth += 1,
-                ']' | '}' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            if depth > MAX_DEPTH {
-                return Err(Failure::new(
-                    Exit::Configuration,
-                    format!(
-                        "failed to read `{origin}`: brackets are nested more than {MAX_DEPTH} deep at line {}",
-                        index + 1
-                    ),
-                ));
-            }
-        }
-    }
-    Ok(())
 }
 
 #[derive(Deserialize)]

@@ -17,6 +17,7 @@ pub mod grammar;
 pub mod journal;
 pub mod list;
 pub mod measure;
+pub mod opening;
 pub mod plan;
 pub mod process;
 pub mod reference;
