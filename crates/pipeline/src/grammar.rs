@@ -17,6 +17,7 @@
 //! value on the node's first axis. An *axis* is a field of the configuration, dotted for nested
 //! fields; its values are scalars, or mappings with a `name` (or a label of their own, `as`).
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
@@ -33,6 +34,8 @@ pub use crate::reference::Reference;
 pub const MAX_NODES: usize = 1_000;
 /// Most values on one axis.
 pub const MAX_VALUES: usize = 1_000;
+/// Most references of one input.
+pub const MAX_REFERENCES: usize = 1_000;
 /// Most axes of one node.
 pub const MAX_AXES: usize = 8;
 
@@ -375,8 +378,9 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries: Vec<(String, T)> = Vec::new();
+                let mut known = BTreeSet::new();
                 while let Some(key) = map.next_key::<String>()? {
-                    if entries.iter().any(|(other, _)| *other == key) {
+                    if !known.insert(key.clone()) {
                         return Err(A::Error::custom(format_args!("duplicate entry `{key}`")));
                     }
                     entries.push((key, map.next_value()?));
@@ -407,6 +411,11 @@ impl<'de> Deserialize<'de> for References {
                 let mut references = Vec::new();
                 while let Some(text) = list.next_element::<String>()? {
                     let reference = Reference::parse(&text).map_err(A::Error::custom)?;
+                    if references.len() == MAX_REFERENCES {
+                        return Err(A::Error::custom(format_args!(
+                            "an input has at most {MAX_REFERENCES} references"
+                        )));
+                    }
                     if references.contains(&reference) {
                         return Err(A::Error::custom(format_args!("`{text}` is listed twice")));
                     }

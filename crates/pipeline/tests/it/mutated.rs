@@ -177,6 +177,15 @@ fn many_nodes() -> String {
     text
 }
 
+/// One input with more references than an input may have.
+fn many_references() -> String {
+    let mut text = String::from("pipeline: p\nnodes:\n  a:\n    stage: b\n    in:\n      c:\n");
+    for index in 0..70_000 {
+        writeln!(text, "      - n{index}").unwrap();
+    }
+    text
+}
+
 #[test]
 fn a_megabyte_of_anything_is_dealt_with_quickly() {
     let head = "pipeline: p\nnodes:\n  a:\n    stage: b\n    with:\n";
@@ -229,6 +238,7 @@ fn a_megabyte_of_anything_is_dealt_with_quickly() {
         lines(&|index| format!("      - {index}\n")),
         lines(&|_| "      # a comment\n".to_owned()),
         many_nodes(),
+        many_references(),
     ];
     for (index, text) in texts.iter().enumerate() {
         if let Err(what) = parse(text) {

@@ -159,9 +159,13 @@ impl Scan {
                 }
                 Within::Quotes(open) if c == open => self.within = Within::Nothing,
                 Within::Quotes(_) => {}
+                // The rest of its head says how it is folded.
+                Within::Block(_) => return Ok(()),
                 _ if c == '#' && before.is_whitespace() => {
                     // A text ends where a comment follows.
-                    self.within = Within::Nothing;
+                    if matches!(self.within, Within::Plain(_)) {
+                        self.within = Within::Nothing;
+                    }
                     return Ok(());
                 }
                 Within::Plain(_) | Within::Nothing if c.is_whitespace() => {}
@@ -176,7 +180,7 @@ impl Scan {
                         self.ends_key();
                     }
                 }
-                _ => {
+                Within::Nothing => {
                     if matches!(c, '-' | '?') && ends_word {
                         compact += 1;
                         self.level = column;
@@ -289,6 +293,7 @@ mod tests {
             "a: this & that, *so* !much << more\n".to_owned(),
             "a: |\n  &x *y !z [[[\n  --- # no comment\nb: 1\n".to_owned(),
             "a: > # folded\n    &x\n\n    *y\nb: 1\n".to_owned(),
+            "a: |2-\n    &x\nb: >+\n  *y\n- |\n  *z\n".to_owned(),
             "a: \"one\n  two &x *y\n  three\"\nb: ' it''s\n  *x'\n".to_owned(),
             "a: one\n  &two *three\n  \"four\nb: 1\n".to_owned(),
             "# &a *b !c [[[[ \u{e9}\n- a # *b\n".to_owned(),
