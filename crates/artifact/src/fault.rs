@@ -17,6 +17,14 @@ pub struct FileError {
 }
 
 impl FileError {
+    /// Whether it failed because nothing may be written there.
+    pub fn is_read_only(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+        )
+    }
+
     /// For `map_err`: names what was being done and to what.
     pub(crate) fn of(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

@@ -42,6 +42,18 @@ pub enum PublishError {
     Existing(#[source] OpenError),
 }
 
+impl PublishError {
+    /// Whether the fault lies in what was to be published, that is, with whoever wrote it. Else it
+    /// is that of the disk.
+    pub fn is_unfit(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Existing(_) => false,
+            Self::Tree { source, .. } => !matches!(source, TreeError::File(_)),
+            Self::Reserved { .. } => true,
+        }
+    }
+}
+
 impl Store {
     /// Makes an artifact of a directory, which must lie on the store's file system and is gone
     /// afterwards. An identical artifact that exists is fine; if it turns out to be damaged, it is
@@ -100,19 +112,26 @@ impl Store {
         create_directory(group)?;
         while !rename_directory(directory, &object)? {
             match self.verify_or_quarantine(id) {
-                Ok(()) => return Ok(remove_tree(directory)?),
+                Ok(()) => {
+                    // Whoever published it may have been killed before this.
+                    protect(&object)?;
+                    return Ok(remove_tree(directory)?);
+                }
                 // Out of the way, by us or by another process.
                 Err(OpenError::Quarantined { .. } | OpenError::Missing { .. }) => {}
                 Err(error) => return Err(PublishError::Existing(error)),
             }
         }
         // A directory can only be moved while it can be written to.
-        match set_mode(&object, READ_ONLY_DIRECTORY) {
-            Err(error) if error.source.kind() != io::ErrorKind::NotFound => {
-                return Err(error.into());
-            }
-            _ => {}
-        }
+        protect(&object)?;
         Ok(sync_directory(group)?)
+    }
+}
+
+/// Makes an artifact's directory read-only; fine if another process has put it aside meanwhile.
+fn protect(object: &Path) -> Result<(), FileError> {
+    match set_mode(object, READ_ONLY_DIRECTORY) {
+        Err(error) if error.source.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }

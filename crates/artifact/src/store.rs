@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::digest::ArtifactId;
 use crate::durable::{READ_ONLY_FILE, create_directory, remove_tree, sync_directory, write_new};
 use crate::fault::FileError;
+use crate::format::{self, FormatError};
 use crate::lock::Lock;
 use crate::record::KeyLock;
 use crate::tree::unfit;
@@ -19,6 +20,7 @@ use crate::tree::unfit;
 /// A store of artifacts and of the keys that produced them.
 ///
 /// ```text
+/// format.json                         version of this layout
 /// objects/<2 hex>/<id>/               artifacts, immutable
 /// keys/<stage>/<key>.json             what a key produced
 /// runs/<pipeline>/<instant>.json      what was run
@@ -26,6 +28,8 @@ use crate::tree::unfit;
 /// resume/<key>/                       what a long computation goes on from after it was killed
 /// quarantine/                         what turned out to be damaged, and why
 /// ```
+///
+/// A store that cannot be written to can be opened and read.
 ///
 /// Several processes and threads may use one store at a time. Nothing half-written is ever
 /// visible, no lock outlives its process, and what a killed process left behind is removed by the
@@ -58,6 +62,9 @@ pub enum StoreError {
     /// The file system said no.
     #[error(transparent)]
     File(#[from] FileError),
+    /// It has another layout.
+    #[error(transparent)]
+    Format(#[from] FormatError),
     /// A name that cannot be part of a path.
     #[error("{what} `{name}` cannot name a file: {why}")]
     Name {
@@ -107,14 +114,32 @@ impl Drop for Attempt {
 static NEXT_ATTEMPT: AtomicU64 = AtomicU64::new(0);
 
 impl Store {
-    /// Opens a store, creates it if it does not exist, and removes what dead processes left.
+    /// Opens a store, creates it if it does not exist, and removes what dead processes left. One that
+    /// cannot be written to is opened as it is.
     ///
     /// # Errors
-    /// If its directories cannot be created or listed.
+    /// If it has another layout, or its directories cannot be created or listed.
     pub fn open(root: impl AsRef<Path>) -> Result<Self, StoreError> {
         let root = root.as_ref();
         let root = std::path::absolute(root).map_err(FileError::of("resolve", root))?;
-        fs::create_dir_all(&root).map_err(FileError::of("create directory", &root))?;
+        // Before anything is made of a directory that may not be ours to change.
+        let says_format = format::check(&root)?;
+        let store = Self {
+            root,
+            verified: Mutex::default(),
+        };
+        match store.prepare(says_format) {
+            // There is something to read, or nothing yet and whoever wants to write is told.
+            Err(StoreError::File(error)) if store.root.is_dir() && error.is_read_only() => {}
+            prepared => prepared?,
+        }
+        Ok(store)
+    }
+
+    /// Makes what an open store has.
+    fn prepare(&self, says_format: bool) -> Result<(), StoreError> {
+        let root = &self.root;
+        fs::create_dir_all(root).map_err(FileError::of("create directory", root))?;
         for name in [
             "objects",
             "keys",
@@ -125,12 +150,11 @@ impl Store {
         ] {
             create_directory(&root.join(name))?;
         }
-        let store = Self {
-            root,
-            verified: Mutex::default(),
-        };
-        store.remove_dead_attempts()?;
-        Ok(store)
+        self.remove_dead_attempts()?;
+        if !says_format {
+            self.write_format()?;
+        }
+        Ok(())
     }
 
     /// Its directory.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use artifact::{Key, OpenError, Produced, Record, Recorded, Store};
+use artifact::{Key, OpenError, Produced, PublishError, Record, Recorded, Store};
 use stage::{Exit, Failure};
 
 use crate::description::MEASURED;
@@ -368,7 +368,7 @@ impl Workshop<'_> {
         for ((role, kind), id) in roles.into_iter().zip(published) {
             let id = id
                 .map_err(|_| Failure::new(Exit::Bug, "publishing ended in a panic"))?
-                .map_err(|error| Failure::data(error).cause(format!("output `{role}`")))?;
+                .map_err(|error| unpublished(&error, role))?;
             let produced = Produced {
                 id,
                 kind: kind.to_owned(),
@@ -377,5 +377,45 @@ impl Workshop<'_> {
             outputs.insert(role.to_owned(), produced);
         }
         Ok(outputs)
+    }
+}
+
+/// An output that could not be published: its stage's fault if it is unfit, else the disk's.
+fn unpublished(error: &PublishError, role: &str) -> Failure {
+    let exit = if error.is_unfit() {
+        Exit::Bug
+    } else {
+        Exit::Environment
+    };
+    let failure = Failure::of(exit, error).cause(format!("output `{role}`"));
+    if error.is_unfit() {
+        return failure
+            .hint("an output holds files and directories that are not empty, and no links");
+    }
+    failure.hint(
+        "nothing of it was recorded and nothing else was touched: see to the disk, then run again",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_link_is_the_stages_fault_and_a_missing_directory_the_disks() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path().join("store")).unwrap();
+        let output = root.path().join("output");
+        let gone = store.publish(&output, "text").unwrap_err();
+        assert_eq!(unpublished(&gone, "text").exit, Exit::Environment);
+        fs::create_dir(&output).unwrap();
+        symlink("/etc/passwd", output.join("link")).unwrap();
+        let link = store.publish(&output, "text").unwrap_err();
+        let failure = unpublished(&link, "text");
+        assert_eq!(failure.exit, Exit::Bug);
+        assert!(failure.to_string().contains("output `text`"), "{failure}");
     }
 }

@@ -22,7 +22,7 @@ use crate::process::{self, Groups};
 use crate::resolve::Resolver;
 use crate::run::{Options, Verdict, run};
 use crate::why::Oracle;
-use crate::{diff, editor, gc, graph, list, show, verify};
+use crate::{diff, editor, gc, graph, list, opening, show, verify};
 
 /// Touchstone (试金石): which training samples make a ranking better, and which make it worse.
 #[derive(Parser)]
@@ -315,7 +315,7 @@ fn obey_about_store(command: Command) -> Result<ExitCode, Failure> {
                     Ok(ExitCode::SUCCESS)
                 });
             }
-            let store = Store::open(&places.store).map_err(Failure::environment)?;
+            let store = opening::store(&places.store)?;
             let _hold = store.hold().map_err(Failure::environment)?;
             let mut ids = Vec::new();
             for text in &artifacts {
@@ -330,7 +330,7 @@ fn obey_about_store(command: Command) -> Result<ExitCode, Failure> {
             places,
             json,
         } => {
-            let store = Store::open(&places.store).map_err(Failure::environment)?;
+            let store = opening::store(&places.store)?;
             let n_runs = usize::try_from(keep_runs).unwrap_or(usize::MAX);
             gc::collect(&store, n_runs, delete, json)?;
             Ok(ExitCode::SUCCESS)
@@ -359,14 +359,14 @@ fn obey_about_store(command: Command) -> Result<ExitCode, Failure> {
             places,
             json,
         } => {
-            let store = Store::open(&places.store).map_err(Failure::environment)?;
+            let store = opening::store(&places.store)?;
             let old = diff::find(&store, &pipeline, &old)?;
             let new = diff::find(&store, &pipeline, &new)?;
             diff::print(&store, &old, &new, json)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Schema { places } => {
-            let store = Store::open(&places.store).map_err(Failure::environment)?;
+            let store = opening::store(&places.store)?;
             let fingerprints = Fingerprints::open(&store, places.paranoid);
             let stages = Stages::new(&store, &fingerprints, Path::new("."))?;
             print_json(&editor::schema(&stages)?);
@@ -408,7 +408,7 @@ fn named(
     places: Places,
     then: Look<'_>,
 ) -> Result<ExitCode, Failure> {
-    let store = Store::open(&places.store).map_err(Failure::environment)?;
+    let store = opening::store(&places.store)?;
     if let Some(id) = show::by_id(&store, artifact)? {
         then(&store, &[id])?;
         return Ok(ExitCode::SUCCESS);
@@ -482,7 +482,7 @@ impl File {
         let text = fs::read_to_string(&path)
             .map_err(|error| Failure::configuration(error).cause(format!("reading `{origin}`")))?;
         let pipeline = Pipeline::parse(&text, &origin)?;
-        let store = Store::open(&self.places.store).map_err(Failure::environment)?;
+        let store = opening::store(&self.places.store)?;
         let fingerprints = Fingerprints::open(&store, self.places.paranoid);
         let mut stages = Stages::new(&store, &fingerprints, Plan::folder_of(&path))?;
         let plan = Plan::new(pipeline, &mut stages);

@@ -1,6 +1,7 @@
 //! A friendly place for the results of a pipeline: links below `latest/` in the store.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use crate::resolve::Outputs;
 const RESULTS: &[&str] = &["html", "tables"];
 
 /// Links the results of the pipeline's last steps, those that nothing reads, and returns what to
-/// look at: the page itself, or the folder.
+/// look at: the page itself, or the folder. Where nothing may be written, that is the artifact.
 ///
 /// # Errors
 /// If a link cannot be made.
@@ -42,11 +43,25 @@ pub fn latest(
             };
             let target = store.object_path(produced.id);
             let link = folder.join(step.name()).join(role);
-            point(&link, &target).map_err(|error| {
-                Failure::environment(error).cause(format!("linking `{}`", link.display()))
-            })?;
-            let page = link.join("index.html");
-            links.push(if page.is_file() { page } else { link });
+            let place = match point(&link, &target) {
+                Ok(()) => link,
+                // A store that can only be read: the artifact itself can be looked at.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied
+                    ) =>
+                {
+                    target
+                }
+                Err(error) => {
+                    return Err(
+                        Failure::environment(error).cause(format!("linking `{}`", link.display()))
+                    );
+                }
+            };
+            let page = place.join("index.html");
+            links.push(if page.is_file() { page } else { place });
         }
     }
     Ok(links)

@@ -20,6 +20,7 @@
 //! value on the node's first axis. An *axis* is a field of the configuration, dotted for nested
 //! fields; its values are scalars, or mappings with a `name` (or a label of their own, `as`).
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
@@ -37,10 +38,10 @@ pub use crate::reference::Reference;
 pub const MAX_NODES: usize = 1_000;
 /// Most values on one axis.
 pub const MAX_VALUES: usize = 1_000;
+/// Most references of one input.
+pub const MAX_REFERENCES: usize = 1_000;
 /// Most axes of one node.
 pub const MAX_AXES: usize = 8;
-/// Deepest nesting of brackets.
-const MAX_DEPTH: usize = 32;
 
 /// A parsed pipeline file.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,7 +103,6 @@ impl Pipeline {
     /// # Errors
     /// If the text is not a pipeline: says what, where, and what was probably meant.
     pub fn parse(text: &str, origin: &str) -> Result<Self, Failure> {
-        refuse_depth(text, origin)?;
         let document: Document = yaml::parse(text, origin)?;
         let mut pipeline = Self {
             name: document.pipeline,
@@ -181,30 +181,6 @@ impl Pipeline {
         });
         found.unwrap_or(start) + 1
     }
-}
-
-/// Refuses nesting that only an accident or an attack would write; the parser is slow on it.
-fn refuse_depth(text: &str, origin: &str) -> Result<(), Failure> {
-    let mut depth = 0_usize;
-    for (index, line) in text.lines().enumerate() {
-        for c in line.chars() {
-            match c {
-                '[' | '{' => depth += 1,
-                ']' | '}' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            if depth > MAX_DEPTH {
-                return Err(Failure::new(
-                    Exit::Configuration,
-                    format!(
-                        "failed to read `{origin}`: brackets are nested more than {MAX_DEPTH} deep at line {}",
-                        index + 1
-                    ),
-                ));
-            }
-        }
-    }
-    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -426,8 +402,9 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut entries: Vec<(String, T)> = Vec::new();
+                let mut known = BTreeSet::new();
                 while let Some(key) = map.next_key::<String>()? {
-                    if entries.iter().any(|(other, _)| *other == key) {
+                    if !known.insert(key.clone()) {
                         return Err(A::Error::custom(format_args!("duplicate entry `{key}`")));
                     }
                     entries.push((key, map.next_value()?));
@@ -458,6 +435,11 @@ impl<'de> Deserialize<'de> for References {
                 let mut references = Vec::new();
                 while let Some(text) = list.next_element::<String>()? {
                     let reference = Reference::parse(&text).map_err(A::Error::custom)?;
+                    if references.len() == MAX_REFERENCES {
+                        return Err(A::Error::custom(format_args!(
+                            "an input has at most {MAX_REFERENCES} references"
+                        )));
+                    }
                     if references.contains(&reference) {
                         return Err(A::Error::custom(format_args!("`{text}` is listed twice")));
                     }

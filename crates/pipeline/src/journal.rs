@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use artifact::{Key, Record, Store};
+use artifact::{Key, Record, Store, StoreError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
@@ -278,9 +278,21 @@ impl Journal {
             },
             "nodes": nodes,
         });
-        store
-            .write_run(&self.pipeline, &started_at, &run)
-            .map(Some)
-            .map_err(Failure::environment)
+        let has_news = |entry: &Entry| {
+            !matches!(
+                entry.fate,
+                Fate::Cached | Fate::NotApplicable | Fate::NotAsked
+            )
+        };
+        match store.write_run(&self.pipeline, &started_at, &run) {
+            Ok(path) => Ok(Some(path)),
+            // A store that can only be read serves what it has; that it was asked is no news.
+            Err(StoreError::File(error))
+                if error.is_read_only() && !self.entries.iter().any(has_news) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(Failure::environment(error)),
+        }
     }
 }

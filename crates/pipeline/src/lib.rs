@@ -23,6 +23,7 @@ pub mod limits;
 pub mod lineage;
 pub mod list;
 pub mod measure;
+pub mod opening;
 pub mod plan;
 pub mod process;
 pub mod reference;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use stage::Failure;
+use stage::{Exit, Failure};
 use tables::Measured;
 
 use crate::plan::Step;
@@ -14,7 +14,10 @@ use crate::process::Ended;
 /// # Errors
 /// If it cannot be written.
 pub fn write(directory: &Path, step: &Step, ended: &Ended, threads: usize) -> Result<(), Failure> {
-    fs::create_dir_all(directory).map_err(Failure::environment)?;
+    fs::create_dir_all(directory).map_err(|error| {
+        let message = format!("failed to create directory `{}`", directory.display());
+        Failure::new(Exit::Environment, message).cause(error.to_string())
+    })?;
     let row = Measured {
         node: step.name().to_owned(),
         stage: step.executable.description.name.clone(),

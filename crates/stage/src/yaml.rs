@@ -1,7 +1,7 @@
 //! The one place that sees the YAML parser.
 //!
 //! What people write is parsed into plain structs, strictly: unknown and duplicate keys, anchors,
-//! aliases, tags, merge keys and several documents are refused, each with its line.
+//! aliases, tags, merge keys, several documents and deep nesting are refused, each with its line.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -9,15 +9,17 @@ pub use serde_yaml::{Mapping, Value};
 
 use crate::failure::{Exit, Failure, suggest};
 
+mod strict;
+
 /// Longest YAML that is parsed.
 pub const MAX_BYTES: usize = 1 << 20;
 
 /// Parses YAML text strictly. `origin` names it in messages.
 ///
 /// # Errors
-/// If the text is too long, uses what is refused, or does not fit `T`.
+/// If the text is too long or too deeply nested, uses what is refused, or does not fit `T`.
 pub fn parse<T: DeserializeOwned>(text: &str, origin: &str) -> Result<T, Failure> {
-    refuse_exotic(text, origin)?;
+    strict::refuse_exotic(text, origin)?;
     serde_yaml::from_str(text).map_err(|error| failure(&error, origin))
 }
 
@@ -65,78 +67,6 @@ fn unknown_of(text: &str) -> Option<(String, Vec<String>)> {
     let mut quoted = rest.split('`').skip(1).step_by(2).map(str::to_owned);
     let unknown = quoted.next()?;
     Some((unknown, quoted.collect()))
-}
-
-/// Refuses what makes YAML surprising, by a scan of the text outside quotes and comments.
-fn refuse_exotic(text: &str, origin: &str) -> Result<(), Failure> {
-    let refuse = |line: usize, what: &str, hint: &str| {
-        Err(Failure::new(
-            Exit::Configuration,
-            format!("failed to read `{origin}`: {what} at line {line}"),
-        )
-        .hint(hint))
-    };
-    if text.len() > MAX_BYTES {
-        return refuse(1, "more than 1 MiB of YAML", "split the pipeline");
-    }
-    if text.starts_with('\u{feff}') {
-        return refuse(1, "a byte-order mark", "save the file as UTF-8 without one");
-    }
-    let mut block_scalar: Option<usize> = None;
-    for (index, line) in text.lines().enumerate() {
-        let number = index + 1;
-        let indent = line.len() - line.trim_start_matches(' ').len();
-        if let Some(parent) = block_scalar {
-            if line.trim().is_empty() || indent > parent {
-                continue;
-            }
-            block_scalar = None;
-        }
-        if line.starts_with("---") && index > 0 || line.starts_with("...") {
-            return refuse(number, "a second document", "write one document in a file");
-        }
-        if line.trim_start_matches(' ').starts_with('\t') {
-            return refuse(number, "a tab", "indent with spaces");
-        }
-        let mut quote: Option<char> = None;
-        let mut before = ' ';
-        let mut chars = line.chars().peekable();
-        while let Some(c) = chars.next() {
-            let starts_value = matches!(before, ' ' | '[' | '{' | ',' | ':' | '-');
-            match quote {
-                Some(open) if c == open => quote = None,
-                Some('"') if c == '\\' => {
-                    chars.next();
-                }
-                None if starts_value && matches!(c, '"' | '\'') => quote = Some(c),
-                None if c == '#' && before == ' ' => break,
-                None if starts_value
-                    && matches!(c, '&' | '*' | '!')
-                    && chars.peek().is_some_and(|next| !next.is_whitespace()) =>
-                {
-                    return refuse(
-                        number,
-                        "an anchor, alias or tag",
-                        "write the value out, or quote it if it is text",
-                    );
-                }
-                None if starts_value && c == '<' && line.contains("<<:") => {
-                    return refuse(number, "a merge key", "write the mapping out");
-                }
-                None if starts_value
-                    && matches!(c, '|' | '>')
-                    && chars
-                        .clone()
-                        .all(|c| matches!(c, '+' | '-' | '0'..='9' | ' ')) =>
-                {
-                    block_scalar = Some(indent);
-                }
-                Some(_) | None => {}
-            }
-            before = c;
-        }
-    }
-    Ok(())
 }
 
 /// A registry name with that entry's parameters, written as `name` or `{ name: name, parameter: value }`.

@@ -1,12 +1,13 @@
 //! Stages that are shell scripts, and a folder in which `touchstone` runs them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use artifact::Store;
+use artifact::{ArtifactId, Store};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
@@ -247,6 +248,17 @@ impl Bench {
         Store::open(self.path().join("artifacts")).unwrap()
     }
 
+    /// Artifacts without measured things by (stage, key, role): what two runs must agree on.
+    pub(crate) fn artifacts(&self) -> Artifacts {
+        artifacts(&self.store())
+    }
+
+    /// Checks that nothing is left of what was disturbed: everything that is stored is whole,
+    /// read-only and needs no help.
+    pub(crate) fn is_intact(&self) {
+        is_intact(&self.path().join("artifacts"));
+    }
+
     /// The only file of an output of a stage, by its latest record.
     pub(crate) fn output(&self, stage: &str, role: &str) -> String {
         let store = self.store();
@@ -260,6 +272,90 @@ impl Drop for Bench {
     fn drop(&mut self) {
         // Published directories are read-only, which stops `TempDir` unless tests run as root.
         let _ = artifact::remove_tree(self.path());
+    }
+}
+
+/// Artifacts by (stage, key, role).
+pub(crate) type Artifacts = BTreeMap<(String, String, String), ArtifactId>;
+
+/// Artifacts of a store without measured things.
+pub(crate) fn artifacts(store: &Store) -> Artifacts {
+    let mut artifacts = BTreeMap::new();
+    for stage in store.stages().unwrap() {
+        for record in store.latest_records(&stage).unwrap() {
+            for (role, produced) in record.outputs {
+                if !produced.measured && role != "measured" {
+                    let place = (stage.clone(), record.id.to_string(), role);
+                    artifacts.insert(place, produced.id);
+                }
+            }
+        }
+    }
+    artifacts
+}
+
+/// Checks that a store has nothing unfinished or damaged in it, and that every record can be served.
+pub(crate) fn is_intact(root: &Path) {
+    let store = Store::open(root).unwrap();
+    let names = |area: &str| fs::read_dir(root.join(area)).unwrap().count();
+    assert_eq!(names("attempts"), 0, "unfinished work is left");
+    assert!(store.conflicts().unwrap().is_empty());
+    for id in store.artifacts().unwrap() {
+        store.verify(id).unwrap();
+    }
+    for stage in store.stages().unwrap() {
+        let n_files = fs::read_dir(root.join("keys").join(&stage))
+            .unwrap()
+            .filter(|file| {
+                let name = file.as_ref().unwrap().file_name();
+                Path::new(&name)
+                    .extension()
+                    .is_some_and(|ending| ending == "json")
+            })
+            .count();
+        let records = store.latest_records(&stage).unwrap();
+        assert_eq!(records.len(), n_files, "a record cannot be read");
+        for produced in records.iter().flat_map(|record| record.outputs.values()) {
+            assert!(
+                store.contains(produced.id),
+                "a record promises what is not there"
+            );
+            let path = store.object_path(produced.id);
+            let mode = fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o222, 0, "an artifact can be written to");
+        }
+    }
+}
+
+/// Flips one bit of a file; its size, permissions and modification time stay.
+pub(crate) fn flip(path: &Path, at: u64, bit: u8) {
+    let metadata = fs::metadata(path).unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    bytes[usize::try_from(at).unwrap()] ^= 1 << bit;
+    fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
+    // In place: the inode stays too.
+    fs::write(path, bytes).unwrap();
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(metadata.modified().unwrap()).unwrap();
+    fs::set_permissions(path, metadata.permissions()).unwrap();
+}
+
+/// Numbers that look like chance and are the same in every run.
+pub(crate) struct Chance(u64);
+
+impl Chance {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `end` (Steele, Lea, Flood 2014: `SplitMix64`).
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        usize::try_from(z % u64::try_from(end).unwrap()).unwrap()
     }
 }
 
