@@ -8,6 +8,7 @@ mod card;
 mod cells;
 mod counts;
 mod data;
+mod factorisation;
 mod factors;
 mod gradient_rows;
 mod history;
@@ -19,9 +20,11 @@ mod run;
 mod sequence;
 mod tf_idf;
 mod tokens;
+mod unrolled;
 
 pub use card::{Card, CardError, CardErrorKind, load, save};
 pub use data::{DataError, Samples, TrainingData};
+pub use factorisation::{FactorGradients, FactorInfluence};
 pub use gradient_rows::{Basis, GradientLayer, GradientRows, Measure, Projection};
 pub use history::{History, Sequences};
 pub use inside::{
@@ -40,6 +43,7 @@ pub use seed::Seed;
 pub use tensors::{Csr, CsrError, TensorError, Tensors, hidden_layout, projected_layout};
 pub use tf_idf::{Features, Weights};
 pub use tokens::tokens;
+pub use unrolled::{UnrollError, Unrolled, Unrolling};
 
 #[cfg(test)]
 mod conformance;

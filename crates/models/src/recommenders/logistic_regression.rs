@@ -73,6 +73,7 @@ use crate::recommender::{
     Capability, FeatureName, FitError, LoadError, Losses, Model, Parameter, Recommender,
 };
 use crate::run::Run;
+use crate::unrolled::Unrolled;
 
 mod attributes;
 mod features;
@@ -82,6 +83,7 @@ mod newton;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod unrolled;
 
 use attributes::Attributes;
 use features::{Evidence, N, NAMES, Row, row};
@@ -334,7 +336,11 @@ impl Recommender for LogisticRegression {
     const DOC: &'static str =
         "Logistic regression on named features of a history and a candidate, with exact gradients.";
     const PAPER: &'static str = "McMahan et al., KDD 2013; Koh and Liang, ICML 2017";
-    const CAPABILITIES: &'static [Capability] = &[Capability::GradientRows, Capability::Losses];
+    const CAPABILITIES: &'static [Capability] = &[
+        Capability::GradientRows,
+        Capability::Losses,
+        Capability::Unrolled,
+    ];
     const PARAMETERS: &'static [Parameter] = &[
         Parameter {
             name: "negatives",
@@ -494,6 +500,10 @@ impl Model for LogisticRegression {
     }
 
     fn gradient_rows(&self) -> Option<&dyn GradientRows> {
+        Some(self)
+    }
+
+    fn unrolled_training(&self) -> Option<&dyn Unrolled> {
         Some(self)
     }
 
