@@ -155,6 +155,10 @@ pub enum Need {
     Attention,
     /// [`Problem::hidden_states`].
     HiddenStates,
+    /// [`Problem::block_influence`].
+    BlockInfluence,
+    /// [`Problem::unrolled`].
+    Unrolled,
 }
 
 impl Need {
@@ -170,6 +174,8 @@ impl Need {
             Self::Curvature => "curvature",
             Self::Attention => "attention",
             Self::HiddenStates => "hidden_states",
+            Self::BlockInfluence => "block_influence",
+            Self::Unrolled => "unrolled",
         }
     }
 
@@ -185,6 +191,8 @@ impl Need {
             Self::Curvature => problem.projected().is_some_and(Projected::has_curvature),
             Self::Attention => problem.attention().is_some(),
             Self::HiddenStates => problem.hidden_states().is_some(),
+            Self::BlockInfluence => problem.block_influence().is_some(),
+            Self::Unrolled => problem.unrolled().is_some(),
         }
     }
 }

@@ -195,7 +195,13 @@ fn check_needs(method: &Prepared, probe: &Offer) -> Result<(), Failure> {
 /// Refuses gradients that were taken against other requests than those that are asked for.
 fn check_part(entry: &Entry, probe: &Offer, part: Part) -> Result<(), Failure> {
     let needs = |need| entry.needs.contains(&need);
-    let is_measured = entry.scale.is_signed() && (needs(Need::Gradients) || needs(Need::Projected));
+    let of_requests = [
+        Need::Gradients,
+        Need::Projected,
+        Need::BlockInfluence,
+        Need::Unrolled,
+    ];
+    let is_measured = entry.scale.is_signed() && of_requests.into_iter().any(needs);
     match probe.facts.get("gradients_part") {
         Some(found) if is_measured && *found != part.to_string() => Err(other_part(found, part)),
         _ => Ok(()),

@@ -219,7 +219,7 @@ pub(crate) fn block(of: &impl Factorised, user: usize, item: usize, of_item: &[f
 }
 
 /// H⁻¹ times a gradient, and whether H had to be made definite.
-fn through(matrix: &[f64], gradient: &[f64]) -> (Vec<f64>, bool) {
+pub(crate) fn through(matrix: &[f64], gradient: &[f64]) -> (Vec<f64>, bool) {
     const MOST: i32 = 12;
     let w = gradient.len();
     let mean = (0..w).map(|i| matrix[i * w + i].abs()).sum::<f64>() / w as f64;

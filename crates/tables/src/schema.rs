@@ -4,8 +4,10 @@
 //! stages that compute the same rows write the same bytes.
 
 mod estimate;
+mod influence;
 
 pub use estimate::*;
+pub use influence::*;
 
 use crate::cell::{Event, Instant, Origin, Part};
 use crate::row::table;

@@ -167,6 +167,9 @@ pub struct Gradients {
     /// model whose gradients are short they are kept as they are.
     #[serde(default)]
     pub projection: Option<Projection>,
+    /// Whether the training is taken back: what the weight of each sample did to these requests.
+    #[serde(default)]
+    pub unrolled: bool,
 }
 
 /// What a request costs.
@@ -316,6 +319,10 @@ const CURVATURE: &str = "curvature";
 const ATTENTION: &str = Capability::Attention.as_str();
 /// The capability that it passes on where it is told to keep hidden states.
 const HIDDEN_STATES: &str = Capability::HiddenStates.as_str();
+/// The capability that it passes on with gradients, and that brings them.
+const BLOCK_INFLUENCE: &str = Capability::BlockInfluence.as_str();
+/// The capability that it passes on where it is told to take the training back.
+const UNROLLED: &str = Capability::Unrolled.as_str();
 /// The fact that says which requests gradients are measured against.
 const GRADIENTS_PART: &str = "gradients_part";
 /// The input with states along the training.
@@ -477,6 +484,12 @@ pub(crate) fn probed<'w>(config: &Config, model: &BTreeSet<&'w str>) -> BTreeSet
     }
     if config.gradients.is_none() {
         words.remove(GRADIENTS);
+        words.remove(BLOCK_INFLUENCE);
+    } else if model.contains(BLOCK_INFLUENCE) {
+        words.insert(GRADIENTS);
+    }
+    if !config.gradients.is_some_and(|gradients| gradients.unrolled) {
+        words.remove(UNROLLED);
     }
     if config.attention.is_none() {
         words.remove(ATTENTION);
@@ -513,6 +526,7 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
             measure,
             temperature,
             projection,
+            unrolled: _,
         }) => {
             if !(temperature.is_finite() && temperature > 0.0) {
                 return Err(wrong(format!(
@@ -520,7 +534,8 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
                 )));
             }
             let is_exact_only = model.is_some_and(|model| {
-                model.capabilities.contains(PROJECTED) && !model.capabilities.contains(GRADIENTS)
+                let has = |word| model.capabilities.contains(word);
+                (has(PROJECTED) || has(BLOCK_INFLUENCE)) && !has(GRADIENTS)
             });
             if measure == MeasureName::Ndcg && is_exact_only {
                 return Err(
@@ -545,8 +560,10 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
                     .hint("write a number from 1 up"));
                 }
             }
-            let has_any = [GRADIENTS, PROJECTED].map(|word| offer.capabilities.contains(word));
-            if has_any.contains(&true) {
+            let has = |word: &str| offer.capabilities.contains(word);
+            // States along a training are networks'.
+            let has_states = has_states && !has(BLOCK_INFLUENCE);
+            if [GRADIENTS, PROJECTED, UNROLLED].into_iter().any(has) {
                 offer
                     .facts
                     .insert(GRADIENTS_PART.to_owned(), part.to_string());
@@ -633,7 +650,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::too_many_lines, reason = "a list")]
     fn wrong_configurations_say_what_to_write() {
         let nothing = Offers::new();
         for (text, expected) in [

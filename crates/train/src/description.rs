@@ -187,6 +187,12 @@ fn other_modes() -> Vec<Field> {
             "whether tables of items, positions and attributes are part of the gradient",
         ),
         field(
+            "gradients.unrolled",
+            Boolean,
+            Some("false"),
+            "whether the training is taken back, step by step: the exact derivative of what these requests cost by the weight of each sample, of a model that can take its training again; needs the `seed` of the node that fitted it, and the time of a few trainings",
+        ),
+        field(
             "attention.part",
             String,
             Some("null"),
@@ -235,7 +241,7 @@ pub(crate) fn description() -> Description {
     Description {
         protocol: PROTOCOL,
         name: "train",
-        revision: 2,
+        revision: 3,
         doc: "Fits a model on training samples and ranks all candidates for every request, lays out what estimators may look at, retrains without given samples, or measures how fast a model answers.",
         uses_seed: true,
         is_resumable: true,

@@ -11,6 +11,7 @@ use models::{
 use stage::{Exit, Failure, Io};
 use tables::{KeptCheckpoint, Part, ProbeGradient, Request, RowWriter};
 
+use crate::factored::{self, Training};
 use crate::projected;
 
 /// A state along the training, or the fitted model where none is wired.
@@ -31,12 +32,19 @@ pub(crate) struct Asked<'a> {
     pub(crate) measure: Measure,
     pub(crate) projection: Option<Projection>,
     pub(crate) seed: Seed,
+    /// The training to take back, where that is wanted.
+    pub(crate) training: Option<Training<'a>>,
 }
 
 /// Writes `probe_gradients`, sorted by step and sample, and what belongs to projected gradients;
 /// nothing for a model without either.
 pub(crate) fn write(asked: &Asked<'_>, io: &Io, out: &Path) -> Result<(), Failure> {
-    if asked.model.gradients().is_none() && asked.model.gradient_rows().is_none() {
+    let (factors, training) = (
+        asked.model.factor_gradients(),
+        asked.training.as_ref().zip(asked.model.unrolled_training()),
+    );
+    let has_rows = asked.model.gradients().is_some() || asked.model.gradient_rows().is_some();
+    if !has_rows && factors.is_none() && training.is_none() {
         return Ok(());
     }
     let (numbers, of_part): (Vec<u32>, Vec<(History<'_>, &[u32])>) = asked
@@ -58,6 +66,15 @@ pub(crate) fn write(asked: &Asked<'_>, io: &Io, out: &Path) -> Result<(), Failur
             format!("no request of part `{}` has a relevant item", asked.part),
         )
         .hint("make the part larger with `parts` or `instants` of `split`"));
+    }
+    if let Some(factors) = factors {
+        factored::write_blocks(asked, factors, io, out)?;
+    }
+    if let Some((training, model)) = training {
+        factored::write_unrolled(asked, training, model, io, out)?;
+    }
+    if !has_rows {
+        return Ok(());
     }
     let states = states(asked.model, io)?;
     if let Some(gradients) = asked.model.gradients() {

@@ -9,6 +9,7 @@
 mod act;
 mod config;
 mod description;
+mod factored;
 mod fit;
 mod gradients;
 mod inputs;

@@ -3,7 +3,7 @@
 //! The directory holds `probe.json`, `probe_samples.parquet`, `probe_requests.parquet`,
 //! `representations.safetensors` and, where the model has them, `item_counts.parquet`,
 //! `transitions.parquet` and, where asked for, `probe_gradients.parquet`, the folder `projected` with
-//! `projected.json`, `probe_attention.parquet` and `hidden.safetensors`, and `projection_fidelity.parquet`. Representations are sparse matrices of rows of length 1: `histories`,
+//! `projected.json`, `probe_block_influence.parquet`, `probe_unrolled.parquet`, `probe_attention.parquet` and `hidden.safetensors`, and `projection_fidelity.parquet`. Representations are sparse matrices of rows of length 1: `histories`,
 //! whose row 0 is the empty history, and `items`, a row per catalogue item.
 
 use std::fs::OpenOptions;
@@ -17,6 +17,7 @@ use stage::{Exit, Failure, Io};
 use tables::{ItemCount, ProbeRequest, ProbeSample, Request, RowWriter, Sample, Transition};
 
 use crate::config::{self, Attention, Config, Features, Gradients};
+use crate::factored::Training;
 use crate::gradients;
 use crate::inputs::{self, Catalogue};
 use crate::inside;
@@ -97,9 +98,16 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     write_requests(model.losses(), &requests, &sequences, &histories, &out)?;
     write_counts(model.as_ref(), &out)?;
     if let Some(Gradients {
-        part, projection, ..
+        part,
+        projection,
+        unrolled,
+        ..
     }) = config.gradients
     {
+        let training = Training {
+            parameters: &card.parameters,
+            seed: config.seed,
+        };
         let asked = gradients::Asked {
             model: model.as_ref(),
             data: &data,
@@ -109,6 +117,7 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
             measure: config::measure(config),
             projection,
             seed: Seed::root(config.seed),
+            training: unrolled.then_some(training),
         };
         gradients::write(&asked, io, &out)?;
     }

@@ -5,6 +5,7 @@ mod duplicates;
 mod el2n;
 #[cfg(test)]
 mod exactness;
+mod fast_influence;
 mod gradient_cosine;
 mod gradient_dot;
 mod gradient_norm;
@@ -29,6 +30,7 @@ mod retrieval_attention;
 mod self_influence;
 mod tracin;
 mod trak;
+mod unrolled;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +41,7 @@ pub static METHODS: &[Entry] = &[
     Entry::of::<datainf::DataInf>(),
     Entry::of::<duplicates::Duplicates>(),
     Entry::of::<el2n::El2n>(),
+    Entry::of::<fast_influence::FastInfluence>(),
     Entry::of::<gradient_cosine::GradientCosine>(),
     Entry::of::<gradient_dot::GradientDot>(),
     Entry::of::<gradient_norm::GradientNorm>(),
@@ -61,6 +64,7 @@ pub static METHODS: &[Entry] = &[
     Entry::of::<self_influence::SelfInfluence>(),
     Entry::of::<tracin::Tracin>(),
     Entry::of::<trak::Trak>(),
+    Entry::of::<unrolled::Unrolled>(),
 ];
 
 /// The parameters of a method that has none.
