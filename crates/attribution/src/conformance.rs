@@ -245,6 +245,14 @@ impl Problem for Without<'_> {
         let has = self.1 != Need::HiddenStates;
         has.then(|| self.0.hidden_states()).flatten()
     }
+    fn block_influence(&self) -> Option<&crate::BlockInfluence> {
+        let has = self.1 != Need::BlockInfluence;
+        has.then(|| self.0.block_influence()).flatten()
+    }
+    fn unrolled(&self) -> Option<&crate::Unrolled> {
+        let has = self.1 != Need::Unrolled;
+        has.then(|| self.0.unrolled()).flatten()
+    }
 }
 
 #[test]
@@ -263,6 +271,8 @@ fn a_method_asks_for_exactly_what_it_uses() {
             Need::Adam,
             Need::Kfac,
             Need::Ekfac,
+            Need::BlockInfluence,
+            Need::Unrolled,
         ] {
             let without = Without::new(problem, need);
             let found = prepare(entry).estimate(&without, Seed::root(1), &|_| {});

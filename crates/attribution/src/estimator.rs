@@ -168,6 +168,10 @@ pub enum Need {
     /// [`Problem::directions`] by EK-FAC.
     #[serde(rename = "ekfac_direction")]
     Ekfac,
+    /// [`Problem::block_influence`].
+    BlockInfluence,
+    /// [`Problem::unrolled`].
+    Unrolled,
 }
 
 impl Need {
@@ -186,6 +190,8 @@ impl Need {
             Self::Adam => "adam_direction",
             Self::Kfac => "kfac_direction",
             Self::Ekfac => "ekfac_direction",
+            Self::BlockInfluence => "block_influence",
+            Self::Unrolled => "unrolled",
         }
     }
 
@@ -205,6 +211,8 @@ impl Need {
                 .preconditioner()
                 .zip(problem.directions())
                 .is_some_and(|(one, directions)| directions.has(one)),
+            Self::BlockInfluence => problem.block_influence().is_some(),
+            Self::Unrolled => problem.unrolled().is_some(),
         }
     }
 

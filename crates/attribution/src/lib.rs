@@ -24,6 +24,7 @@ pub mod nearest;
 mod problem;
 mod projected;
 mod registry;
+mod reweighting;
 mod softmax_head;
 mod space;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use projected::{
     Stored, VisitRows, VisitSamples,
 };
 pub use registry::{Entry, Prepared, find};
+pub use reweighting::{BlockInfluence, Unrolled};
 /// The seed tree that [`Prepared::estimate`] takes its chance from.
 pub use seed::Seed;
 /// Where a probe keeps hidden states.

@@ -9,6 +9,7 @@ use crate::directions::Directions;
 use crate::gradients::Gradients;
 use crate::inside::{Attention, HiddenStates};
 use crate::projected::Projected;
+use crate::reweighting::{self, BlockInfluence, Unrolled};
 
 /// A training set, a target, and what is known of a model. A capability that is missing is `None`.
 pub trait Problem: Sync {
@@ -50,6 +51,14 @@ pub trait Problem: Sync {
     }
     /// What histories become before items are scored.
     fn hidden_states(&self) -> Option<&HiddenStates> {
+        None
+    }
+    /// Influence through the vectors of one user and one item alone.
+    fn block_influence(&self) -> Option<&BlockInfluence> {
+        None
+    }
+    /// What the weight of each sample did to the target, through the training.
+    fn unrolled(&self) -> Option<&Unrolled> {
         None
     }
 }
@@ -218,6 +227,8 @@ pub struct InMemory {
     projected: Option<Shared>,
     attention: Option<Attention>,
     hidden_states: Option<HiddenStates>,
+    block_influence: Option<BlockInfluence>,
+    unrolled: Option<Unrolled>,
 }
 
 /// Projected gradients that are equal to themselves alone: to compare more, all would have to be read.
@@ -490,6 +501,26 @@ impl InMemory {
         self.hidden_states = Some(states);
         Ok(self)
     }
+
+    /// Adds influences within the blocks of a factorisation.
+    ///
+    /// # Errors
+    /// If there are more or fewer than samples, one is not finite or known in part.
+    pub fn with_block_influence(mut self, found: BlockInfluence) -> Result<Self, ProblemError> {
+        found.check(self.samples.len())?;
+        self.block_influence = Some(found);
+        Ok(self)
+    }
+
+    /// Adds the derivative of the training.
+    ///
+    /// # Errors
+    /// If there are more or fewer than samples, or one is not finite.
+    pub fn with_unrolled(mut self, found: Unrolled) -> Result<Self, ProblemError> {
+        reweighting::check("derivatives of the training", &found, self.samples.len())?;
+        self.unrolled = Some(found);
+        Ok(self)
+    }
 }
 
 fn check_target(target: &Target) -> Result<(), ProblemError> {
@@ -582,6 +613,14 @@ impl Problem for InMemory {
 
     fn hidden_states(&self) -> Option<&HiddenStates> {
         self.hidden_states.as_ref()
+    }
+
+    fn block_influence(&self) -> Option<&BlockInfluence> {
+        self.block_influence.as_ref()
+    }
+
+    fn unrolled(&self) -> Option<&Unrolled> {
+        self.unrolled.as_ref()
     }
 }
 

@@ -13,6 +13,7 @@ use crate::problem::{
     Counts, InMemory, Losses, Problem, Representations, Request, Samples, Target, Transition,
 };
 use crate::projected::{InMemoryProjected, Layer, Projected, ProjectedRows, ProjectedState, Rows};
+use crate::reweighting::BlockInfluence;
 
 const N_ITEMS: u32 = 12;
 const N_FEATURES: u32 = 10;
@@ -267,7 +268,22 @@ fn assemble(
         .map(|i| (samples.last_item[i], samples.item[i], samples.weight[i]))
         .collect::<Vec<_>>();
     let counts = counts(N_ITEMS as usize - 2, true, rows);
+    // A function of identities, so that it follows samples wherever they go.
+    let of_id = |purpose: &str| -> Vec<Option<f64>> {
+        let stream = Seed::root(3).child(purpose).stream();
+        let pairs = samples.id.iter().zip(&samples.history_row);
+        pairs
+            .map(|(&id, row)| (*row > 0).then(|| stream.uniform(id, 0) - 0.5))
+            .collect()
+    };
+    let blocks = BlockInfluence {
+        of_user: of_id("of_user"),
+        of_item: of_id("of_item"),
+    };
+    let unrolled = of_id("unrolled");
     InMemory::new(samples, target)
+        .and_then(|problem| problem.with_block_influence(blocks))
+        .and_then(|problem| problem.with_unrolled(unrolled))
         .and_then(|problem| problem.with_representations(representations))
         .and_then(|problem| problem.with_losses(losses))
         .and_then(|problem| problem.with_counts(counts))

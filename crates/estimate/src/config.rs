@@ -247,8 +247,14 @@ fn check_part(entry: &Entry, probe: &Offer, part: Part) -> Result<(), Failure> {
         .needs
         .iter()
         .any(|need| need.preconditioner().is_some());
-    let is_measured = entry.scale.is_signed()
-        && (needs(Need::Gradients) || needs(Need::Projected) || needs_direction);
+    let of_requests = [
+        Need::Gradients,
+        Need::Projected,
+        Need::BlockInfluence,
+        Need::Unrolled,
+    ];
+    let is_measured =
+        entry.scale.is_signed() && (needs_direction || of_requests.into_iter().any(needs));
     match probe.facts.get("gradients_part") {
         Some(found) if is_measured && *found != part.to_string() => Err(other_part(found, part)),
         _ => Ok(()),

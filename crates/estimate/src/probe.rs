@@ -5,15 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use attribution::{
-    Attention, Counts, Directed, Directions, Entry, Gradients, HiddenStates, InMemory, Losses,
-    Need, Preconditioner, Prepared, Problem, ProblemError, Projected, Representations, Request,
-    Rows, Samples, State, Stored, Target, Transition, hidden_layout,
+    Attention, BlockInfluence, Counts, Directed, Directions, Entry, Gradients, HiddenStates,
+    InMemory, Losses, Need, Preconditioner, Prepared, Problem, ProblemError, Projected,
+    Representations, Request, Rows, Samples, State, Stored, Target, Transition, Unrolled,
+    hidden_layout,
 };
 use stage::{Exit, Failure};
 use tables::{
-    ITEM_COUNTS, ItemCount, PROBE_ATTENTION, PROBE_DIRECTIONS, PROBE_GRADIENTS, Part,
-    ProbeAttention, ProbeDirection, ProbeGradient, ProbeRequest, ProbeSample, Row, TRANSITIONS,
-    Table,
+    ITEM_COUNTS, ItemCount, PROBE_ATTENTION, PROBE_BLOCK_INFLUENCE, PROBE_DIRECTIONS,
+    PROBE_GRADIENTS, PROBE_UNROLLED, Part, ProbeAttention, ProbeBlockInfluence, ProbeDirection,
+    ProbeGradient, ProbeRequest, ProbeSample, ProbeUnrolled, Row, TRANSITIONS, Table,
 };
 
 use crate::config::other_part;
@@ -79,6 +80,16 @@ pub(crate) fn read(
         && let Some(attention) = attention(directory, problem.samples())?
     {
         problem = problem.with_attention(attention).map_err(inconsistent)?;
+    }
+    if needs(Need::BlockInfluence)
+        && let Some(found) = block_influence(directory, problem.samples(), part)?
+    {
+        problem = problem.with_block_influence(found).map_err(inconsistent)?;
+    }
+    if needs(Need::Unrolled)
+        && let Some(found) = unrolled(directory, problem.samples(), part)?
+    {
+        problem = problem.with_unrolled(found).map_err(inconsistent)?;
     }
     let path = directory.join(hidden_layout::FILE);
     if needs(Need::HiddenStates) && path.is_file() {
@@ -308,6 +319,60 @@ fn attention(directory: &Path, samples: &Samples) -> Result<Option<Attention>, F
         attention.gradient.push(row.gradient);
     }
     Ok(Some(attention))
+}
+
+/// Rows of a table that has one for each sample, in the order of the samples.
+fn by_sample<R: Row>(
+    rows: &[R],
+    id_of: impl Fn(&R) -> u64,
+    samples: &Samples,
+    table: &Table,
+) -> Result<Vec<usize>, Failure> {
+    let place = |id: &u64| {
+        // Rows come by sample.
+        rows.binary_search_by_key(id, &id_of).map_err(|_| {
+            let message = format!("sample {id} is not in `{}`", table.file_name());
+            Failure::new(Exit::Data, message).hint("run the node that made the probe again")
+        })
+    };
+    samples.id.iter().map(place).collect()
+}
+
+/// Refuses what was measured against other requests than the target's.
+fn check_parts(found: impl Iterator<Item = Part>, part: Part) -> Result<(), Failure> {
+    match { found }.find(|found| *found != part) {
+        Some(found) => Err(other_part(found, part)),
+        None => Ok(()),
+    }
+}
+
+/// Influence within the blocks of a factorisation; `None` where the probe took none.
+fn block_influence(
+    directory: &Path,
+    samples: &Samples,
+    part: Part,
+) -> Result<Option<BlockInfluence>, Failure> {
+    let table = &PROBE_BLOCK_INFLUENCE;
+    let Some(rows) = read_optional::<ProbeBlockInfluence>(directory, table)? else {
+        return Ok(None);
+    };
+    check_parts(rows.iter().map(|row| row.part), part)?;
+    let places = by_sample(&rows, |row| row.sample_id, samples, table)?;
+    Ok(Some(BlockInfluence {
+        of_user: places.iter().map(|&at| rows[at].of_user).collect(),
+        of_item: places.iter().map(|&at| rows[at].of_item).collect(),
+    }))
+}
+
+/// The derivative of the training; `None` where the probe did not take it back.
+fn unrolled(directory: &Path, samples: &Samples, part: Part) -> Result<Option<Unrolled>, Failure> {
+    let table = &PROBE_UNROLLED;
+    let Some(rows) = read_optional::<ProbeUnrolled>(directory, table)? else {
+        return Ok(None);
+    };
+    check_parts(rows.iter().map(|row| row.part), part)?;
+    let places = by_sample(&rows, |row| row.sample_id, samples, table)?;
+    Ok(Some(places.iter().map(|&at| rows[at].fall).collect()))
 }
 
 /// Projected gradients; where a method measures, those of requests have to be of the target.

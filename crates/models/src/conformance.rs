@@ -253,6 +253,10 @@ fn capabilities_are_what_the_model_gives() {
         let model = fit(entry, &samples, &sequences);
         let given = [
             (Capability::Attention, model.attention().is_some()),
+            (
+                Capability::BlockInfluence,
+                model.factor_gradients().is_some(),
+            ),
             (Capability::Counts, model.item_counts().is_some()),
             (Capability::GradientRows, model.gradient_rows().is_some()),
             (Capability::Gradients, model.gradients().is_some()),
@@ -263,6 +267,7 @@ fn capabilities_are_what_the_model_gives() {
             ),
             (Capability::Losses, model.losses().is_some()),
             (Capability::Transitions, model.transitions().is_some()),
+            (Capability::Unrolled, model.unrolled_training().is_some()),
         ];
         for (capability, is_given) in given {
             let is_declared = entry.capabilities.contains(&capability);

@@ -10,6 +10,7 @@ mod counts;
 mod data;
 mod directions;
 mod exchange;
+mod factorisation;
 mod factors;
 mod features;
 mod gradient_rows;
@@ -22,11 +23,13 @@ mod run;
 mod sequence;
 mod tf_idf;
 mod tokens;
+mod unrolled;
 
 pub use card::{Card, CardError, CardErrorKind, load, save};
 pub use data::{DataError, Samples, TrainingData};
 pub use directions::{Along, BlockCard, Damped, Direction, Labels, Preconditioner, Update};
 pub use exchange::{Exchange, Exchanged};
+pub use factorisation::{FactorGradients, FactorInfluence};
 pub use features::{
     Attributed, Attribution, ExchangedFeatures, ExchangedItems, FeatureGroup, FeatureWeights,
     InputGradients, TakeExchanged,
@@ -49,6 +52,7 @@ pub use seed::Seed;
 pub use tensors::{Csr, CsrError, TensorError, Tensors, hidden_layout, projected_layout};
 pub use tf_idf::{Features, Weights};
 pub use tokens::tokens;
+pub use unrolled::{UnrollError, Unrolled, Unrolling};
 
 #[cfg(test)]
 mod conformance;

@@ -10,12 +10,14 @@ use tensors::{Csr, CsrError, TensorError, Tensors};
 
 use crate::data::TrainingData;
 use crate::directions::{Along, Damped, Direction, Preconditioner};
+use crate::factorisation::FactorGradients;
 use crate::features::{ExchangedFeatures, ExchangedItems, InputGradients};
 use crate::gradient_rows::{GradientRows, Measure, Projection};
 use crate::history::History;
 use crate::inside::{AttentionMaps, HiddenStates};
 use crate::recommenders::REGISTRY;
 use crate::run::Run;
+use crate::unrolled::Unrolled;
 
 /// A fitted model.
 pub trait Model: Send + Sync {
@@ -51,6 +53,18 @@ pub trait Model: Send + Sync {
     /// Gradients of single losses as rows of numbers, if the model is small enough to write them
     /// down.
     fn gradient_rows(&self) -> Option<&dyn GradientRows> {
+        None
+    }
+
+    /// Gradients of single losses by the vectors of users and items, and influence within their
+    /// blocks, if the model is a matrix factorisation.
+    fn factor_gradients(&self) -> Option<&dyn FactorGradients> {
+        None
+    }
+
+    /// The derivative of what requests cost by the weights of samples, through the training, if the
+    /// model can take its training again.
+    fn unrolled_training(&self) -> Option<&dyn Unrolled> {
         None
     }
 
@@ -250,6 +264,8 @@ pub struct SampleGradient {
 pub enum Capability {
     /// [`Model::attention`].
     Attention,
+    /// [`Model::factor_gradients`].
+    BlockInfluence,
     /// [`Model::item_counts`].
     Counts,
     /// [`Model::gradient_rows`].
@@ -264,6 +280,8 @@ pub enum Capability {
     Losses,
     /// [`Model::transitions`].
     Transitions,
+    /// [`Model::unrolled_training`].
+    Unrolled,
 }
 
 impl Capability {
@@ -271,6 +289,7 @@ impl Capability {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Attention => "attention",
+            Self::BlockInfluence => "block_influence",
             Self::Counts => "counts",
             Self::GradientRows => "projected_gradients",
             Self::Gradients => "gradients",
@@ -278,6 +297,7 @@ impl Capability {
             Self::InputGradients => "input_gradients",
             Self::Losses => "losses",
             Self::Transitions => "transitions",
+            Self::Unrolled => "unrolled",
         }
     }
 }
@@ -596,7 +616,8 @@ pub fn entry(name: &str) -> Result<&'static Entry, UnknownModel> {
         })
 }
 
-fn parse<R: Recommender>(parameters: &Value) -> Result<R::Parameters, ParameterError> {
+/// The parameters of a model as it takes them.
+pub(crate) fn parse<R: Recommender>(parameters: &Value) -> Result<R::Parameters, ParameterError> {
     // Nothing written and an empty mapping are the same.
     let parameters = match parameters {
         Value::Null => Value::Object(serde_json::Map::new()),

@@ -5,9 +5,11 @@
 
 mod estimate;
 mod features;
+mod influence;
 
 pub use estimate::*;
 pub use features::*;
+pub use influence::*;
 
 use crate::cell::{Event, Instant, Origin, Part, Preconditioner};
 use crate::row::table;

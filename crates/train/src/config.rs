@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::act::{self, Act, Regime};
 use crate::gradients::config::{
-    self as gradients, GRADIENTS, GRADIENTS_PART, Gradients, HELD_OUT_PART, PROJECTED,
+    self as gradients, BLOCK_INFLUENCE, GRADIENTS, GRADIENTS_PART, Gradients, HELD_OUT_PART,
+    PROJECTED, UNROLLED,
 };
 use crate::importance::{self, FeatureImportance};
 use crate::inside::config::{self as attention, ATTENTION, Attention};
@@ -466,8 +467,10 @@ fn check_probe(config: &Config, offers: &Offers) -> Result<Offers, Failure> {
     match &config.gradients {
         Some(gradients) => {
             gradients::check(gradients, model, has_states)?;
-            let has_any = [GRADIENTS, PROJECTED].map(|word| offer.capabilities.contains(word));
-            if has_any.contains(&true) {
+            let has = |word: &str| offer.capabilities.contains(word);
+            // States along a training are networks'.
+            let has_states = has_states && !has(BLOCK_INFLUENCE);
+            if [GRADIENTS, PROJECTED, UNROLLED].into_iter().any(has) {
                 let part = gradients.part.to_string();
                 offer.facts.insert(GRADIENTS_PART.to_owned(), part);
                 if let Some(held_out) = gradients.held_out {

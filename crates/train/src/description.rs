@@ -231,6 +231,12 @@ fn gradients() -> Vec<Field> {
             Some("observed"),
             "whose labels the gradients of a Fisher matrix are of; `observed`: those of the samples (empirical); `sampled`: one each, drawn from the model",
         ),
+        field(
+            "gradients.unrolled",
+            Boolean,
+            Some("false"),
+            "whether the training is taken back, step by step: the exact derivative of what these requests cost by the weight of each sample, of a model that can take its training again; needs the `seed` of the node that fitted it, and the time of a few trainings",
+        ),
     ]
 }
 

@@ -16,6 +16,7 @@ use models::{
 use stage::{Exit, Failure, Io};
 use tables::{KeptCheckpoint, Part, ProbeGradient, Request, RowWriter};
 
+use crate::factored::{self, Training};
 use crate::projected;
 use config::Gradients;
 use directions::Writers;
@@ -40,15 +41,31 @@ pub(crate) struct Asked<'a> {
     pub(crate) range: Range<usize>,
     /// Whether what belongs to no single sample is asked for.
     pub(crate) is_first: bool,
+    /// The training to take back, where that is wanted.
+    pub(crate) training: Option<Training<'a>>,
 }
 
 /// Writes `probe_gradients`, sorted by step and sample, and what belongs to projected gradients;
 /// nothing for a model without either.
 pub(crate) fn write(asked: &Asked<'_>, io: &Io, out: &Path) -> Result<(), Failure> {
-    if asked.model.gradients().is_none() && asked.model.gradient_rows().is_none() {
+    let (factors, training) = (
+        asked.model.factor_gradients(),
+        asked.training.as_ref().zip(asked.model.unrolled_training()),
+    );
+    let has_rows = asked.model.gradients().is_some() || asked.model.gradient_rows().is_some();
+    if !has_rows && factors.is_none() && training.is_none() {
         return Ok(());
     }
     let (numbers, of_part) = requests_of(asked, asked.configured.part)?;
+    if let Some(factors) = factors {
+        factored::write_blocks(asked, factors, io, out)?;
+    }
+    if let Some((training, model)) = training {
+        factored::write_unrolled(asked, training, model, io, out)?;
+    }
+    if !has_rows {
+        return Ok(());
+    }
     let states = states(asked.model, io)?;
     if let Some(gradients) = asked.model.gradients() {
         write_exact(asked, gradients, &states, &of_part, io, out)?;

@@ -10,6 +10,7 @@
 mod act;
 mod config;
 mod description;
+mod factored;
 mod fit;
 mod gradients;
 mod importance;

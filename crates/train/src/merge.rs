@@ -12,7 +12,8 @@ use models::Tensors;
 use models::projected_layout::{self as layout, ProjectedIndex};
 use stage::{Exit, Failure, Io};
 use tables::{
-    PROBE_DIRECTIONS, PROBE_GRADIENTS, ProbeDirection, ProbeGradient, ProbeSample, Row, RowWriter,
+    PROBE_BLOCK_INFLUENCE, PROBE_DIRECTIONS, PROBE_GRADIENTS, PROBE_UNROLLED, ProbeBlockInfluence,
+    ProbeDirection, ProbeGradient, ProbeSample, ProbeUnrolled, Row, RowWriter,
 };
 
 use crate::projected::{per_block, root_tensors, row_tensors};
@@ -21,10 +22,12 @@ use crate::shard::{self, ROLE, Said};
 /// Files on which all parts agree to the byte.
 const AGREED: [&str; 2] = ["probe.json", "probe_requests.parquet"];
 /// Files that are made of all parts.
-const MADE: [&str; 5] = [
+const MADE: [&str; 7] = [
     "probe_samples.parquet",
     "probe_gradients.parquet",
     "probe_directions.parquet",
+    "probe_block_influence.parquet",
+    "probe_unrolled.parquet",
     layout::INDEX,
     shard::FILE,
 ];
@@ -66,6 +69,12 @@ pub(crate) fn run(io: &Io) -> Result<(), Failure> {
             |row| (row.step, row.preconditioner, row.sample_id),
             |row| (row.step, row.target_norm.to_bits()),
         )?;
+    }
+    if first.join(PROBE_BLOCK_INFLUENCE.file_name()).is_file() {
+        merge_rows::<ProbeBlockInfluence, _>(&parts, &out, |row| row.sample_id, |_| (0, 0))?;
+    }
+    if first.join(PROBE_UNROLLED.file_name()).is_file() {
+        merge_rows::<ProbeUnrolled, _>(&parts, &out, |row| row.sample_id, |_| (0, 0))?;
     }
     if first.join(layout::INDEX).is_file() {
         merge_projected(&parts, io, &out)?;

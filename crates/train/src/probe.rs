@@ -3,7 +3,8 @@
 //! The directory holds `probe.json`, `probe_samples.parquet`, `probe_requests.parquet`,
 //! `representations.safetensors` and, where the model has them, `item_counts.parquet`,
 //! `transitions.parquet` and, where asked for, `probe_gradients.parquet`, `probe_directions.parquet`,
-//! `probe_curvatures.parquet`, the folder `projected` with `projected.json`, `probe_attention.parquet` and
+//! `probe_curvatures.parquet`, the folder `projected` with `projected.json`,
+//! `probe_block_influence.parquet`, `probe_unrolled.parquet`, `probe_attention.parquet` and
 //! `hidden.safetensors`, `projection_fidelity.parquet`, `probe_features.parquet` and
 //! `probe_completeness.parquet`; with `shard` a part of that, and `shard.json`. Representations are sparse
 //! matrices of rows of length 1: `histories`,
@@ -21,6 +22,7 @@ use stage::{Exit, Failure, Io};
 use tables::{ItemCount, ProbeRequest, ProbeSample, Request, RowWriter, Sample, Transition};
 
 use crate::config::{self, Config, Features};
+use crate::factored::Training;
 use crate::gradients;
 use crate::importance;
 use crate::inputs::{self, Catalogue};
@@ -107,6 +109,10 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
         write_counts(model.as_ref(), &out)?;
     }
     if let Some(configured) = &config.gradients {
+        let training = Training {
+            parameters: &card.parameters,
+            seed: config.seed,
+        };
         let asked = gradients::Asked {
             model: model.as_ref(),
             data: &data,
@@ -116,6 +122,7 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
             seed: Seed::root(config.seed),
             range,
             is_first,
+            training: configured.unrolled.then_some(training),
         };
         gradients::write(&asked, io, &out)?;
     }

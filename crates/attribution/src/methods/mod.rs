@@ -6,6 +6,7 @@ mod ekfac;
 mod el2n;
 #[cfg(test)]
 mod exactness;
+mod fast_influence;
 mod gradient_cosine;
 mod gradient_dot;
 mod gradient_norm;
@@ -33,6 +34,7 @@ mod self_influence;
 mod tracin;
 mod tracin_adam;
 mod trak;
+mod unrolled;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +46,7 @@ pub static METHODS: &[Entry] = &[
     Entry::of::<duplicates::Duplicates>(),
     Entry::of::<ekfac::Ekfac>(),
     Entry::of::<el2n::El2n>(),
+    Entry::of::<fast_influence::FastInfluence>(),
     Entry::of::<gradient_cosine::GradientCosine>(),
     Entry::of::<gradient_dot::GradientDot>(),
     Entry::of::<gradient_norm::GradientNorm>(),
@@ -69,6 +72,7 @@ pub static METHODS: &[Entry] = &[
     Entry::of::<tracin::Tracin>(),
     Entry::of::<tracin_adam::TracinAdam>(),
     Entry::of::<trak::Trak>(),
+    Entry::of::<unrolled::Unrolled>(),
 ];
 
 /// The parameters of a method that has none.

@@ -14,6 +14,11 @@
 //! a history of nobody known, p is trained in the same way, from 0, on the history alone, with items
 //! held fixed. An empty history, or one without an item that training knows, is served by popularity.
 //!
+//! *Losses of single samples* compare a target with up to four fixed items that the user never chose
+//! (`bpr/influence.rs`), in nats; requests of users with a vector cost the same of their relevant items.
+//! Penalties belong to no sample. How such a cost follows from the weights of samples, step by step:
+//! `bpr/unrolled.rs`.
+//!
 //! # Paper
 //! Rendle, Freudenthaler, Gantner, Schmidt-Thieme, "BPR: Bayesian personalized ranking from implicit
 //! feedback", UAI 2009, figure 4 and section 4.3.1. Steps in parallel without conflicts, by blocks of
@@ -40,15 +45,19 @@ use tensors::{TensorError, Tensors};
 
 use crate::counts::Counts;
 use crate::data::TrainingData;
+use crate::factorisation::FactorGradients;
 use crate::factors::scores;
 use crate::history::History;
-use crate::recommender::{FitError, LoadError, Model, Parameter, Recommender};
+use crate::recommender::{Capability, FitError, LoadError, Model, Parameter, Recommender};
 use crate::run::{Checkpoint, Epoch, Run};
+use crate::unrolled::Unrolled;
 
+mod influence;
 mod state;
 #[cfg(test)]
 mod tests;
 mod train;
+mod unrolled;
 
 use state::{Best, State};
 use train::{Rates, Trainer};
@@ -102,7 +111,7 @@ impl Recommender for Bpr {
     const DOC: &'static str =
         "Matrix factorisation trained to rank what a user chose above what they did not.";
     const PAPER: &'static str = "Rendle et al., UAI 2009";
-    const CAPABILITIES: &'static [crate::Capability] = &[];
+    const CAPABILITIES: &'static [Capability] = &[Capability::BlockInfluence, Capability::Unrolled];
     const PARAMETERS: &'static [Parameter] = &[
         Parameter {
             name: "dimensions",
@@ -313,6 +322,14 @@ impl Model for Bpr {
 
     fn steps(&self) -> Option<u64> {
         Some(self.steps)
+    }
+
+    fn factor_gradients(&self) -> Option<&dyn FactorGradients> {
+        Some(self)
+    }
+
+    fn unrolled_training(&self) -> Option<&dyn Unrolled> {
+        Some(self)
     }
 
     fn save(&self) -> Result<Tensors, TensorError> {

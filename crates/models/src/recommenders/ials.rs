@@ -16,6 +16,10 @@
 //! each of its items with the number of its occurrences as weight. A history without an item that
 //! training knows is served by popularity.
 //!
+//! *Losses of single samples* are `(x_u.y_i - 1)^2`, one occurrence of the cell; what nobody observed, and
+//! penalties, belong to no sample. Requests cost the same of their relevant items: see
+//! `ials/influence.rs`, and `ials/unrolled.rs` for how that follows from the weights of samples.
+//!
 //! # Paper
 //! Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008,
 //! equations 3 to 5; objective and regularisation as in Rendle, Krichene, Zhang, Koren, "Revisiting
@@ -48,14 +52,19 @@ use tensors::{Csr, TensorError, Tensors};
 use crate::cells::sums;
 use crate::counts::Counts;
 use crate::data::TrainingData;
+use crate::factorisation::FactorGradients;
 use crate::factors::{initial, scores};
 use crate::history::History;
-use crate::recommender::{FitError, LoadError, Model, Parameter, Recommender};
+use crate::recommender::{Capability, FitError, LoadError, Model, Parameter, Recommender};
 use crate::run::{Checkpoint, Epoch, Run};
+use crate::unrolled::Unrolled;
 use tensors::dense::{Eigen, dot, gram, kernels, rotate, symmetric};
 
 mod conjugate;
+mod dense;
+mod influence;
 mod solve;
+mod unrolled;
 
 use solve::{Scratch, Settings, solve_row, solve_side};
 
@@ -251,7 +260,7 @@ impl Recommender for Ials {
     const DOC: &'static str =
         "Matrix factorisation of implicit feedback by alternating least squares.";
     const PAPER: &'static str = "Hu, Koren, Volinsky, ICDM 2008; Rendle et al., RecSys 2022";
-    const CAPABILITIES: &'static [crate::Capability] = &[];
+    const CAPABILITIES: &'static [Capability] = &[Capability::BlockInfluence, Capability::Unrolled];
     const PARAMETERS: &'static [Parameter] = &[
         Parameter {
             name: "dimensions",
@@ -463,6 +472,14 @@ impl Model for Ials {
             Some(x) => scores(&x, &self.rounded, None, out),
             None => self.counts.write_shares(out),
         }
+    }
+
+    fn factor_gradients(&self) -> Option<&dyn FactorGradients> {
+        Some(self)
+    }
+
+    fn unrolled_training(&self) -> Option<&dyn Unrolled> {
+        Some(self)
     }
 
     fn save(&self) -> Result<Tensors, TensorError> {

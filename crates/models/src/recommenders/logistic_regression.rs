@@ -78,6 +78,7 @@ use crate::recommender::{
     Capability, FeatureName, FitError, LoadError, Losses, Model, Parameter, Recommender,
 };
 use crate::run::Run;
+use crate::unrolled::Unrolled;
 
 mod attributes;
 mod attributions;
@@ -88,6 +89,7 @@ mod newton;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod unrolled;
 
 use attributes::Attributes;
 use features::{BIAS, Evidence, N, NAMES, OF_ITEMS, Row, row};
@@ -344,6 +346,7 @@ impl Recommender for LogisticRegression {
         Capability::GradientRows,
         Capability::InputGradients,
         Capability::Losses,
+        Capability::Unrolled,
     ];
     const PARAMETERS: &'static [Parameter] = &[
         Parameter {
@@ -511,6 +514,10 @@ impl Model for LogisticRegression {
     }
 
     fn gradient_rows(&self) -> Option<&dyn GradientRows> {
+        Some(self)
+    }
+
+    fn unrolled_training(&self) -> Option<&dyn Unrolled> {
         Some(self)
     }
 

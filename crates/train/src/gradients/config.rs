@@ -11,6 +11,10 @@ use tables::Part;
 pub(crate) const GRADIENTS: &str = Capability::Gradients.as_str();
 /// The capability that it passes on, or adds to gradients, where it is told to keep them projected.
 pub(crate) const PROJECTED: &str = Capability::GradientRows.as_str();
+/// The capability that it passes on with gradients, and that brings them.
+pub(crate) const BLOCK_INFLUENCE: &str = Capability::BlockInfluence.as_str();
+/// The capability that it passes on where it is told to take the training back.
+pub(crate) const UNROLLED: &str = Capability::Unrolled.as_str();
 /// What a model that writes its gradients down can say beside them.
 const CURVATURE: &str = "curvature";
 /// The fact that says which requests gradients are measured against.
@@ -48,6 +52,9 @@ pub struct Gradients {
     /// Whose labels the gradients of a Fisher matrix are of.
     #[serde(default)]
     pub labels: Labels,
+    /// Whether the training is taken back: what the weight of each sample did to these requests.
+    #[serde(default)]
+    pub unrolled: bool,
 }
 
 /// What a request costs.
@@ -125,7 +132,8 @@ pub(crate) fn check(
         .hint("write a share of the mean eigenvalue, such as 0.1"));
     }
     let has = |word| model.is_some_and(|model| model.capabilities.contains(word));
-    if *measure == MeasureName::Ndcg && has(PROJECTED) && !has(GRADIENTS) {
+    if *measure == MeasureName::Ndcg && (has(PROJECTED) || has(BLOCK_INFLUENCE)) && !has(GRADIENTS)
+    {
         return Err(
             wrong("this model measures requests by its loss alone, not by `ndcg`")
                 .hint("leave `gradients.measure` out"),
@@ -184,9 +192,17 @@ pub(crate) fn probed<'w>(
         words.insert(PROJECTED);
     }
     let Some(gradients) = gradients else {
-        words.remove(GRADIENTS);
+        for word in [GRADIENTS, BLOCK_INFLUENCE, UNROLLED] {
+            words.remove(word);
+        }
         return words;
     };
+    if !gradients.unrolled {
+        words.remove(UNROLLED);
+    }
+    if model.contains(BLOCK_INFLUENCE) {
+        words.insert(GRADIENTS);
+    }
     if model.contains(GRADIENTS) {
         words.extend(gradients.directions.iter().map(|one| match one {
             Preconditioner::Adam => "adam_direction",

@@ -5,6 +5,7 @@
     reason = "a test that cannot prepare its data fails"
 )]
 
+mod factored;
 mod features;
 mod modes;
 mod regimes;

@@ -67,6 +67,11 @@ impl Rates {
     pub(super) fn as_written(self) -> (f64, f64) {
         (self.learning_rate, self.regularisation)
     }
+
+    /// Learning rate, and what a step leaves of a vector, as steps take them.
+    pub(super) fn of_steps(self) -> (f64, f64) {
+        (f64::from(self.step), f64::from(self.shrink))
+    }
 }
 
 /// A sample. One of weight 0 keeps its place in every draw.
@@ -175,6 +180,25 @@ struct Visit {
     /// Place of the item.
     positive: u32,
     weight: f32,
+    /// Place among the examples.
+    example: u32,
+}
+
+/// One step of training, as a list of all of them has it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    user: u32,
+    chosen: u32,
+    other: u32,
+    /// Position of the sample in the data.
+    pub(super) sample: u32,
+}
+
+impl Step {
+    /// Rows of the user, the item that was chosen, and the one that was drawn.
+    pub(super) fn rows(&self) -> [usize; 3] {
+        [self.user, self.chosen, self.other].map(|row| row as usize)
+    }
 }
 
 /// A sum of logarithms of numbers from 1 to 2, of which few are taken.
@@ -392,7 +416,8 @@ impl Trainer {
                 })
                 .collect();
             round.par_iter_mut().for_each(|meeting| {
-                let drawn = self.negatives(meeting, &layout, negatives);
+                let places = meeting.first_place..meeting.first_place + meeting.biases.len();
+                let drawn = self.negatives(meeting.visits, &layout, places, negatives);
                 meet(self, meeting, &drawn, d);
             });
             total += round.iter().map(|meeting| meeting.loss).sum::<f64>();
@@ -415,13 +440,50 @@ impl Trainer {
         }
     }
 
+    /// The weight of each sample, as steps take it.
+    pub(super) fn weights(&self) -> Vec<f64> {
+        let weights = self.examples.iter().map(|one| f64::from(one.weight));
+        weights.collect()
+    }
+
+    /// The steps of an epoch, in an order that leads where [`Trainer::epoch`] does: meetings of one
+    /// round share no vector, so it does not matter that they follow each other here. A sample whose
+    /// user leaves nothing to draw takes none.
+    pub(super) fn steps(&self, epoch: u32) -> Vec<Step> {
+        let seed = self.seed.index(u64::from(epoch));
+        let n_blocks = self.user_blocks.len();
+        let layout = Layout::new(self.n_items, n_blocks, seed.child("blocks"));
+        let meetings = self.meetings(&layout, seed.child("order").stream());
+        let negatives = seed.child("negatives").stream();
+        let mut steps = Vec::with_capacity(self.examples.len());
+        for round in 0..n_blocks {
+            for (block, meetings) in meetings.iter().enumerate() {
+                let other = (block + round) % n_blocks;
+                let places = layout.blocks[other].clone();
+                let items = &layout.order[places.clone()];
+                let visits = &meetings[other];
+                let drawn = self.negatives(visits, &layout, places, negatives);
+                let visits = visits.iter().zip(drawn);
+                let taken = visits.filter(|(_, negative)| *negative != NONE);
+                steps.extend(taken.map(|(visit, negative)| Step {
+                    user: visit.user,
+                    chosen: layout.order[visit.positive as usize],
+                    other: items[negative as usize],
+                    sample: visit.example,
+                }));
+            }
+        }
+        steps
+    }
+
     /// Visits by user block and item block, each in random order.
     fn meetings(&self, layout: &Layout, order: Stream) -> Vec<Vec<Vec<Visit>>> {
         self.by_block
             .par_iter()
             .map(|examples| {
                 let mut lists = vec![Vec::new(); layout.blocks.len()];
-                for example in &self.examples[examples.clone()] {
+                let places = examples.start as u32..;
+                for (place, example) in places.zip(&self.examples[examples.clone()]) {
                     let positive = layout.places[example.item as usize];
                     let block = layout.block_of[positive as usize];
                     lists[usize::from(block)].push(Visit {
@@ -430,6 +492,7 @@ impl Trainer {
                         user: example.user,
                         positive,
                         weight: example.weight,
+                        example: place,
                     });
                 }
                 for list in &mut lists {
@@ -442,9 +505,15 @@ impl Trainer {
 
     /// The place of the negative of each visit, in its block; [`NONE`] where nothing is found. They
     /// are drawn before anything moves: no step waits for a draw.
-    fn negatives(&self, meeting: &Meeting<'_>, layout: &Layout, negatives: Stream) -> Vec<u32> {
-        let n_places = meeting.biases.len() as u64;
-        let items = &layout.order[meeting.first_place..];
+    fn negatives(
+        &self,
+        visits: &[Visit],
+        layout: &Layout,
+        places: Range<usize>,
+        negatives: Stream,
+    ) -> Vec<u32> {
+        let n_places = places.len() as u64;
+        let items = &layout.order[places];
         let of_visit = |visit: &Visit| {
             let chosen = self.chosen_by(visit.user as usize);
             (0..MOST_DRAWS)
@@ -452,7 +521,7 @@ impl Trainer {
                 .find(|&place| !holds(chosen, items[place as usize]))
                 .map_or(NONE, |place| place as u32)
         };
-        meeting.visits.iter().map(of_visit).collect()
+        visits.iter().map(of_visit).collect()
     }
 
     #[inline(always)]
