@@ -22,13 +22,12 @@ use tensors::{
 
 use super::adam::AdamState;
 use super::batches::Terms;
-use super::fisher::self_products;
 use super::model::SequenceModel;
 use super::network::Network;
 use super::objective::Objective;
 use super::projection::Projected;
 use crate::data::TrainingData;
-use crate::directions::{Along, Damped, Direction, Own, Preconditioner};
+use crate::directions::{Along, Damped, Direction, Preconditioner};
 use crate::gradient_rows::{GradientRows, Measure, Projection};
 use crate::history::{Columns, History};
 use crate::recommender::{LossGradients, SampleGradient, TargetGradient};
@@ -372,33 +371,8 @@ impl<'p> Factors<'p> {
         }
     }
 
-    /// All samples along one direction; rows are merged.
-    fn along(&self, direction: &Direction) -> Vec<Along> {
-        let found = self.finish(&direction.gradient).into_iter();
-        let mut found: Vec<Along> = found
-            .map(|sample| Along {
-                product: sample.target_product,
-                ..Along::default()
-            })
-            .collect();
-        match &direction.own {
-            Own::Turned { rotations, weights } => {
-                let own = self_products(self, rotations, weights);
-                for (found, own) in found.iter_mut().zip(own) {
-                    found.self_product = Some(own);
-                }
-            }
-            Own::Adam(state) => {
-                for (found, update) in found.iter_mut().zip(state.updates(self)) {
-                    found.update = Some(update);
-                }
-            }
-        }
-        found
-    }
-
     /// Lengths, and products with a gradient, of all samples; rows are merged.
-    fn finish(&self, target: &Gradients<f32>) -> Vec<SampleGradient> {
+    pub(super) fn finish(&self, target: &Gradients<f32>) -> Vec<SampleGradient> {
         let mut found = vec![(0.0, 0.0, 0.0); self.n];
         let mut errors = vec![0.0_f64; self.n];
         for (&id, layers) in &self.layers {

@@ -2,6 +2,7 @@
 //! loop, the model that a trained network makes.
 
 mod adam;
+mod along;
 mod attributions;
 mod batches;
 mod chain;
