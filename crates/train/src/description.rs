@@ -254,7 +254,7 @@ pub(crate) fn description() -> Description {
     Description {
         protocol: PROTOCOL,
         name: "train",
-        revision: 2,
+        revision: 3,
         doc: "Fits a model on training samples and ranks all candidates for every request, lays out what estimators may look at, retrains without given samples, or measures how fast a model answers.",
         uses_seed: true,
         is_resumable: true,

@@ -6,13 +6,14 @@ use std::ops::Range;
 use std::path::Path;
 
 use models::{
-    History, LossGradients, Measure, Model, Projection, Seed, Sequences, TargetGradient, Tensors,
-    TrainingData,
+    History, LossGradients, Measure, Model, Projection, SampleGradient, Seed, Sequences,
+    TargetGradient, Tensors, TrainingData,
 };
 use stage::{Exit, Failure, Io};
 use tables::{KeptCheckpoint, Part, ProbeGradient, Request, RowWriter};
 
 use crate::projected;
+use crate::shard::{Shard, UNIT};
 
 /// A state along the training, or the fitted model where none is wired.
 pub(crate) struct State {
@@ -36,6 +37,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) seed: Seed,
     /// Places in the table of the samples that are asked for.
     pub(crate) range: Range<usize>,
+    /// The part of the blocks of projected gradients that is asked for.
+    pub(crate) shard: Option<Shard>,
     /// Whether what belongs to no single sample is asked for.
     pub(crate) is_first: bool,
 }
@@ -94,8 +97,8 @@ fn write_exact(
     io: &Io,
     out: &Path,
 ) -> Result<(), Failure> {
-    let mut all = projected::table_order(asked.data, io)?[asked.range.clone()].to_vec();
-    all.sort_unstable();
+    let order = projected::table_order(asked.data, io)?;
+    let all = order.get(asked.range.clone()).unwrap_or_default();
     let total = states.len() as u64 * all.len() as u64;
     let progress = std::sync::Mutex::new(io.progress("gradients of samples", total));
     let on_progress = |done| {
@@ -115,7 +118,11 @@ fn write_exact(
         };
         let there: &dyn LossGradients = there.as_deref().unwrap_or(gradients);
         let target: TargetGradient = there.target(of_part, asked.measure);
-        let found = there.samples(asked.data, &all, &target, &on_progress);
+        // A block at a time: what shares one is rounded together, in a part as in the whole.
+        let blocks = all.chunks(UNIT);
+        let found: Vec<Option<SampleGradient>> = blocks
+            .flat_map(|block| there.samples(asked.data, block, &target, &on_progress))
+            .collect();
         for &at in &order {
             let sample = found[at];
             let row = ProbeGradient {

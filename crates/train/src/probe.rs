@@ -121,6 +121,7 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
             projection,
             seed: Seed::root(config.seed),
             range,
+            shard: config.shard,
             is_first,
         };
         gradients::write(&asked, io, &out)?;
@@ -133,7 +134,7 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
     if let (true, Some(states)) = (config.hidden_states && is_first, model.hidden_states()) {
         inside::write_hidden(states, &data, &sequences, &requests, io, &out)?;
     }
-    shard::write(config, data.n_samples(), &out)?;
+    shard::write(config, data.n_samples(), io, &out)?;
     write_card(
         &ProbeCard {
             model: &card.name,
