@@ -18,6 +18,7 @@ use tables::{KeptCheckpoint, Part, ProbeGradient, Request, RowWriter};
 
 use crate::factored::{self, Training};
 use crate::projected;
+use crate::shard::{Shard, UNIT};
 use config::Gradients;
 use directions::Writers;
 
@@ -39,6 +40,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) seed: Seed,
     /// Places in the table of the samples that are asked for.
     pub(crate) range: Range<usize>,
+    /// The part of the blocks of projected gradients that is asked for.
+    pub(crate) shard: Option<Shard>,
     /// Whether what belongs to no single sample is asked for.
     pub(crate) is_first: bool,
     /// The training to take back, where that is wanted.
@@ -114,8 +117,8 @@ fn write_exact(
     out: &Path,
 ) -> Result<(), Failure> {
     let configured = asked.configured;
-    let mut all = projected::table_order(asked.data, io)?[asked.range.clone()].to_vec();
-    all.sort_unstable();
+    let in_table = projected::table_order(asked.data, io)?;
+    let all = in_table.get(asked.range.clone()).unwrap_or_default();
     let mut directions = configured.directions.iter();
     let has_fisher = directions.any(|&one| one != Preconditioner::Adam);
     // A Fisher matrix looks at every sample twice, at those of other shards too.
@@ -146,7 +149,13 @@ fn write_exact(
         let target: TargetGradient = there.target(of_part, configured.measure());
         let is_last = at + 1 == states.len();
         let directions = directions::of(asked, there, state, (&target, is_last), &on_progress)?;
-        let found = there.samples_along(asked.data, &all, (&target, &directions), &on_progress);
+        // A block at a time: what shares one is rounded together, in a part as in the whole.
+        let blocks = all.chunks(UNIT);
+        let found: Vec<_> = blocks
+            .flat_map(|block| {
+                there.samples_along(asked.data, block, (&target, &directions), &on_progress)
+            })
+            .collect();
         for &at in &order {
             let sample = found[at].as_ref().map(|(sample, _)| sample);
             let row = ProbeGradient {

@@ -1,14 +1,13 @@
 //! Mode `merge`: one probe of the parts that `shard` made, to the bytes of the probe that was never
 //! split.
 //!
-//! Rows of samples are put together in the order of their table, blocks of projected gradients are cut
-//! anew, a block at a time; everything else is in the first part. Parts have to agree on all that they
-//! say of the whole: card, configuration, requests with their losses, layers and states.
+//! Rows of samples are put together in the order of their table, blocks of projected gradients are
+//! numbered anew; everything else is in the first part. Parts have to agree on all that they say of the
+//! whole: card, configuration, inputs, requests with their losses, layers and states.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use models::Tensors;
 use models::projected_layout::{self as layout, ProjectedIndex};
 use stage::{Exit, Failure, Io};
 use tables::{
@@ -16,7 +15,6 @@ use tables::{
     ProbeDirection, ProbeGradient, ProbeSample, ProbeUnrolled, Row, RowWriter,
 };
 
-use crate::projected::{per_block, root_tensors, row_tensors};
 use crate::shard::{self, ROLE, Said};
 
 /// Files on which all parts agree to the byte.
@@ -99,6 +97,9 @@ fn check_agreement(parts: &[Part]) -> Result<(), Failure> {
     for part in parts {
         if part.said.config != first.said.config {
             return Err(mixed(part, first, "`config` in `shard.json`"));
+        }
+        if part.said.inputs != first.said.inputs {
+            return Err(mixed(part, first, "`inputs` in `shard.json`"));
         }
         if part.said.n_samples != first.said.n_samples || part.said.first != next {
             return Err(mixed(part, first, "the numbers of samples in `shard.json`"));
@@ -222,59 +223,6 @@ fn outline(index: &ProjectedIndex) -> ProjectedIndex {
     outline
 }
 
-/// Cuts rows that come in blocks of any length into blocks of one length, the last one shorter.
-struct Cutter<W> {
-    per_block: usize,
-    width: usize,
-    /// What each row belongs to; empty where rows are not numbered.
-    numbers: Vec<u32>,
-    values: Vec<f32>,
-    n_blocks: usize,
-    /// Takes the number of a block and its rows.
-    write: W,
-}
-
-impl<W: FnMut(usize, Vec<u32>, Vec<f32>) -> Result<(), Failure>> Cutter<W> {
-    fn new(per_block: usize, width: usize, write: W) -> Self {
-        Self {
-            per_block: per_block.max(1),
-            width: width.max(1),
-            numbers: Vec::new(),
-            values: Vec::new(),
-            n_blocks: 0,
-            write,
-        }
-    }
-
-    fn push(&mut self, numbers: &[u32], values: &[f32]) -> Result<(), Failure> {
-        self.numbers.extend_from_slice(numbers);
-        self.values.extend_from_slice(values);
-        while self.values.len() >= self.per_block * self.width {
-            self.cut(self.per_block)?;
-        }
-        Ok(())
-    }
-
-    /// Writes the first rows.
-    fn cut(&mut self, n: usize) -> Result<(), Failure> {
-        let numbers = self.numbers.split_off(n.min(self.numbers.len()));
-        let values = self.values.split_off(n * self.width);
-        let numbers = std::mem::replace(&mut self.numbers, numbers);
-        let values = std::mem::replace(&mut self.values, values);
-        (self.write)(self.n_blocks, numbers, values)?;
-        self.n_blocks += 1;
-        Ok(())
-    }
-
-    /// Writes what is left; gives the number of blocks.
-    fn finish(mut self) -> Result<usize, Failure> {
-        if !self.values.is_empty() {
-            self.cut(self.values.len() / self.width)?;
-        }
-        Ok(self.n_blocks)
-    }
-}
-
 fn merge_projected(parts: &[Part], io: &Io, out: &Path) -> Result<(), Failure> {
     let indices: Vec<ProjectedIndex> = parts.iter().map(index).collect::<Result<_, _>>()?;
     for (part, index) in parts.iter().zip(&indices) {
@@ -283,7 +231,6 @@ fn merge_projected(parts: &[Part], io: &Io, out: &Path) -> Result<(), Failure> {
         }
     }
     let mut whole = outline(&indices[0]);
-    let width = whole.width;
     let all = indices.iter().flat_map(|index| &index.states);
     let n_blocks: usize = all.map(|state| state.blocks).sum();
     let mut progress = io.progress("merging blocks", n_blocks as u64);
@@ -296,49 +243,24 @@ fn merge_projected(parts: &[Part], io: &Io, out: &Path) -> Result<(), Failure> {
         for file in [layout::requests(step), layout::held_out(step)] {
             let path = parts[0].path.join(&file);
             if path.is_file() {
-                fs::copy(&path, out.join(&file)).map_err(|error| {
-                    Failure::environment(error).cause(format!("copying `{}`", path.display()))
-                })?;
+                copy(&path, &out.join(&file))?;
             }
         }
-        let (mut n_rows, mut n_roots) = (0, 0);
-        let mut cutter = Cutter::new(per_block(width), width, |block, numbers, values| {
-            row_tensors(numbers, values, width)?
-                .save(&out.join(layout::samples(step, block)))
-                .map_err(Failure::environment)
-        });
         for (part, index) in parts.iter().zip(&indices) {
-            for block in 0..index.states[at].blocks {
-                let path = part.path.join(layout::samples(step, block));
-                let tensors = Tensors::load(&path).map_err(Failure::data)?;
-                let numbers = tensors.u32(layout::SAMPLE).map_err(Failure::data)?;
-                let values = tensors.f32(layout::GRADIENT).map_err(Failure::data)?;
-                cutter.push(numbers, values)?;
-                n_rows += numbers.len();
+            let of_part = &index.states[at];
+            for block in 0..of_part.blocks {
+                let from = part.path.join(layout::samples(step, block));
+                copy(&from, &out.join(layout::samples(step, state.blocks)))?;
+                state.blocks += 1;
                 progress.advance(1);
             }
-            for block in 0..index.states[at].curvature_blocks {
-                let path = part.path.join(layout::curvature(step, block));
-                let tensors = Tensors::load(&path).map_err(Failure::data)?;
-                n_roots += tensors.f32(layout::ROOT).map_err(Failure::data)?.len() / width;
+            for block in 0..of_part.curvature_blocks {
+                let from = part.path.join(layout::curvature(step, block));
+                let to = layout::curvature(step, state.curvature_blocks);
+                copy(&from, &out.join(to))?;
+                state.curvature_blocks += 1;
             }
         }
-        state.blocks = cutter.finish()?;
-        // Every sample has as many rows of the curvature.
-        let per_block = per_block(width) * n_roots.checked_div(n_rows).unwrap_or(0);
-        let mut cutter = Cutter::new(per_block, width, |block, _, values| {
-            root_tensors(values, width)?
-                .save(&out.join(layout::curvature(step, block)))
-                .map_err(Failure::environment)
-        });
-        for (part, index) in parts.iter().zip(&indices) {
-            for block in 0..index.states[at].curvature_blocks {
-                let path = part.path.join(layout::curvature(step, block));
-                let tensors = Tensors::load(&path).map_err(Failure::data)?;
-                cutter.push(&[], tensors.f32(layout::ROOT).map_err(Failure::data)?)?;
-            }
-        }
-        state.curvature_blocks = cutter.finish()?;
     }
     let mut text = serde_json::to_string_pretty(&whole).map_err(Failure::bug)?;
     text.push('\n');
@@ -347,47 +269,8 @@ fn merge_projected(parts: &[Part], io: &Io, out: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::environment(error).cause(format!("writing `{}`", path.display())))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_are_cut_the_same_however_they_come() {
-        let numbers: Vec<u32> = (0..11).collect();
-        let values: Vec<f32> = (0_u16..22).map(f32::from).collect();
-        for lengths in [vec![11], vec![1; 11], vec![4, 0, 7], vec![8, 3], vec![3, 8]] {
-            for is_numbered in [true, false] {
-                let mut found = Vec::new();
-                let mut cutter = Cutter::new(4, 2, |block, numbers: Vec<u32>, values: Vec<f32>| {
-                    found.push((block, numbers, values));
-                    Ok(())
-                });
-                let mut at = 0;
-                for &n in &lengths {
-                    let own = if is_numbered {
-                        &numbers[at..at + n]
-                    } else {
-                        &[]
-                    };
-                    cutter.push(own, &values[2 * at..2 * (at + n)]).unwrap();
-                    at += n;
-                }
-                assert_eq!(cutter.finish().unwrap(), 3);
-                let blocks = numbers.chunks(4).zip(values.chunks(8)).enumerate();
-                let wanted: Vec<_> = blocks
-                    .map(|(block, (numbers, values))| {
-                        let numbers = if is_numbered {
-                            numbers.to_vec()
-                        } else {
-                            Vec::new()
-                        };
-                        (block, numbers, values.to_vec())
-                    })
-                    .collect();
-                assert_eq!(found, wanted);
-            }
-        }
-        let empty = Cutter::new(4, 2, |_, _, _| Ok(()));
-        assert_eq!(empty.finish().unwrap(), 0);
-    }
+fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
+    fs::copy(from, to)
+        .map(|_| ())
+        .map_err(|error| Failure::environment(error).cause(format!("copying `{}`", from.display())))
 }

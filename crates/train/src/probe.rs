@@ -121,6 +121,7 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
             configured,
             seed: Seed::root(config.seed),
             range,
+            shard: config.shard,
             is_first,
             training: configured.unrolled.then_some(training),
         };
@@ -138,7 +139,7 @@ pub(crate) fn run(config: &Config, io: &Io) -> Result<(), Failure> {
         let model = (model.as_ref(), &catalogue);
         importance::write(config, asked, model, (&sequences, &requests), io, &out)?;
     }
-    shard::write(config, data.n_samples(), &out)?;
+    shard::write(config, data.n_samples(), io, &out)?;
     write_card(
         &ProbeCard {
             model: &card.name,

@@ -6,6 +6,7 @@
 //! `tensors::projected_layout`.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use models::projected_layout::{
@@ -17,6 +18,7 @@ use tables::{ProjectionFidelity, Sample};
 
 use crate::gradients::{Asked, State, requests_of};
 use crate::resume;
+use crate::shard;
 
 /// Bytes of a block of gradients, about.
 const BLOCK_BYTES: usize = 32 << 20;
@@ -204,16 +206,12 @@ impl Places<'_> {
 }
 
 /// Samples of a block.
-pub(crate) fn per_block(width: usize) -> usize {
+fn per_block(width: usize) -> usize {
     (BLOCK_BYTES / (4 * width.max(1))).clamp(32, 4096)
 }
 
 /// A block of gradients of samples.
-pub(crate) fn row_tensors(
-    samples: Vec<u32>,
-    gradients: Vec<f32>,
-    width: usize,
-) -> Result<Tensors, Failure> {
+fn row_tensors(samples: Vec<u32>, gradients: Vec<f32>, width: usize) -> Result<Tensors, Failure> {
     let n = samples.len();
     let mut tensors = Tensors::new();
     tensors
@@ -224,7 +222,7 @@ pub(crate) fn row_tensors(
 }
 
 /// A block of rows of the curvature.
-pub(crate) fn root_tensors(roots: Vec<f32>, width: usize) -> Result<Tensors, Failure> {
+fn root_tensors(roots: Vec<f32>, width: usize) -> Result<Tensors, Failure> {
     let mut tensors = Tensors::new();
     tensors
         .insert_f32(layout::ROOT, &[roots.len() / width.max(1), width], roots)
@@ -245,7 +243,6 @@ fn write_samples(
     let with_loss: Vec<(u32, u32)> = (0_u32..)
         .zip(order)
         .map(|(place, &at)| (place, at))
-        .filter(|(place, _)| asked.range.contains(&(*place as usize)))
         .filter(|&(_, at)| rows.has_loss(data, at as usize))
         .collect();
     let places = Places {
@@ -253,7 +250,9 @@ fn write_samples(
         out,
     };
     let mut progress = io.progress("projected gradients", with_loss.len() as u64);
-    for block in with_loss.chunks(per_block(width)) {
+    let n_blocks = with_loss.len().div_ceil(per_block(width));
+    let Range { start, end } = shard::blocks(asked.shard, n_blocks);
+    for block in with_loss.chunks(per_block(width)).take(end).skip(start) {
         let (place, at): (Vec<u32>, Vec<u32>) = block.iter().copied().unzip();
         let name = layout::samples(step.step, step.blocks);
         places.file(&name, || {

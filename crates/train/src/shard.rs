@@ -1,10 +1,11 @@
 //! A probe in parts: `shard: 2/4` lays out what estimators may look at for the second of four parts of
 //! the samples, so that parts can be made side by side or on several machines.
 //!
-//! Samples are split in the order of their table, by sequence and position, into parts that differ by
-//! one at most: samples of one sequence share windows, and so passes through the network, which parts
-//! by identity would repeat. A part holds the rows of its own samples in `probe_samples` and
-//! `probe_gradients`, and blocks of its own projected gradients; `shard.json` says which part it is.
+//! Samples are split in the order of their table, by sequence and position, in whole blocks of 1,024,
+//! projected gradients in whole blocks as they lie in files: what goes through the network together is
+//! rounded together, and a part has to round as the whole does. Numbers of blocks differ by one at most.
+//! A part holds the rows of its own samples in `probe_samples` and `probe_gradients`, and its own blocks
+//! of projected gradients; `shard.json` says which part it is.
 //! What does not speak of single samples, and what one pass forward gives for all (representations,
 //! counts, attention, hidden states, gradients of requests, fidelity), is in the first part alone.
 //! `probe.json` and `probe_requests` are in every part: parts of one probe agree on them.
@@ -18,7 +19,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use stage::{Exit, Failure, Offer, Offers};
+use stage::{Exit, Failure, Io, Offer, Offers};
 
 use crate::config::{Config, Mode};
 
@@ -28,6 +29,9 @@ pub(crate) const ROLE: &str = "probes";
 pub(crate) const FILE: &str = "shard.json";
 /// The fact that says it to whoever reads the probe.
 const FACT: &str = "shard";
+
+/// Samples that go through the network in one call, sorted by the length of their histories.
+pub(crate) const UNIT: usize = 1024;
 
 /// One part of several, written `1/4`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
@@ -66,19 +70,30 @@ impl fmt::Display for Shard {
 }
 
 impl Shard {
-    /// The places of its samples in the table.
-    pub(crate) fn range(self, n: usize) -> Range<usize> {
+    /// Its blocks among so many.
+    fn blocks(self, n: usize) -> Range<usize> {
         let at = |index: u32| {
             let place = n as u128 * u128::from(index) / u128::from(self.of);
             usize::try_from(place).unwrap_or(n)
         };
         at(self.index - 1)..at(self.index)
     }
+
+    /// The places of its samples in the table.
+    fn range(self, n: usize) -> Range<usize> {
+        let Range { start, end } = self.blocks(n.div_ceil(UNIT));
+        n.min(start * UNIT)..n.min(end * UNIT)
+    }
 }
 
 /// The places of the samples that a configuration asks for.
 pub(crate) fn range(config: &Config, n: usize) -> Range<usize> {
     config.shard.map_or(0..n, |shard| shard.range(n))
+}
+
+/// The blocks of projected gradients that are asked for.
+pub(crate) fn blocks(shard: Option<Shard>, n: usize) -> Range<usize> {
+    shard.map_or(0..n, |shard| shard.blocks(n))
 }
 
 /// Whether what belongs to no single sample is asked for.
@@ -97,10 +112,53 @@ pub(crate) struct Said {
     pub(crate) n_samples: usize,
     /// The configuration of the probe, apart from the shard.
     pub(crate) config: serde_json::Value,
+    /// What tells inputs apart, by role.
+    pub(crate) inputs: BTreeMap<String, String>,
+}
+
+/// Roles of inputs that a probe is made of.
+const INPUTS: [&str; 7] = [
+    "model",
+    "checkpoints",
+    "samples",
+    "sequences",
+    "requests",
+    "catalogue",
+    "item_features",
+];
+
+/// FNV-1a of 128 bits over the names and bytes of the files of a directory, by name: enough to tell what
+/// was confused, not what was forged.
+fn fingerprint(directory: &Path) -> Result<String, Failure> {
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    let failed = |error: std::io::Error| {
+        Failure::data(error).cause(format!("reading `{}`", directory.display()))
+    };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        paths.push(entry.map_err(failed)?.path());
+    }
+    paths.sort();
+    let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    let mut add = |bytes: &[u8]| {
+        for byte in bytes {
+            hash = (hash ^ u128::from(*byte)).wrapping_mul(PRIME);
+        }
+    };
+    for path in paths {
+        let name = path.file_name().unwrap_or_default();
+        // The store's own list, which inputs that are given by hand lack.
+        if path.is_file() && name != "manifest.json" {
+            add(name.as_encoded_bytes());
+            add(&[0]);
+            add(&fs::read(&path).map_err(failed)?);
+        }
+    }
+    Ok(format!("{hash:032x}"))
 }
 
 /// Says in a probe which part it is; nothing in a whole one.
-pub(crate) fn write(config: &Config, n_samples: usize, out: &Path) -> Result<(), Failure> {
+pub(crate) fn write(config: &Config, n_samples: usize, io: &Io, out: &Path) -> Result<(), Failure> {
     let Some(shard) = config.shard else {
         return Ok(());
     };
@@ -109,8 +167,15 @@ pub(crate) fn write(config: &Config, n_samples: usize, out: &Path) -> Result<(),
         shard: None,
         ..config.clone()
     };
+    let mut inputs = BTreeMap::new();
+    for role in INPUTS {
+        if let Some(directory) = io.optional(role) {
+            inputs.insert(role.to_owned(), fingerprint(directory)?);
+        }
+    }
     let said = Said {
         shard,
+        inputs,
         first: start,
         end,
         n_samples,
@@ -234,16 +299,17 @@ mod tests {
     }
 
     #[test]
-    fn parts_cover_the_table_and_differ_by_one_at_most() {
-        for n in [0, 1, 3, 10, 1001] {
+    fn parts_cover_the_table_in_whole_blocks() {
+        for n in [0, 1, 1024, 1025, 10_000] {
             for of in [1, 2, 3, 7] {
                 let mut next = 0;
                 for index in 1..=of {
                     let range = Shard { index, of }.range(n);
                     assert_eq!(range.start, next);
                     next = range.end;
-                    let even = n / of as usize;
-                    assert!((even..=even + 1).contains(&range.len()));
+                    assert!(next == n || next % UNIT == 0);
+                    let even = n.div_ceil(UNIT) / of as usize;
+                    assert!((even..=even + 1).contains(&range.len().div_ceil(UNIT)));
                 }
                 assert_eq!(next, n);
             }

@@ -17,7 +17,7 @@ nodes:
   model:
     stage: train
     in: { samples: split.samples, sequences: split.sequences, requests: split.requests, catalogue: split.catalogue, item_features: split.item_features }
-    with: { model: { name: bpr, dimensions: 4, epochs: 3 } }
+    with: { model: { name: sasrec, dimensions: 8, length: 12, stride: 6, epochs: 2 } }
     for: { seed: [1, 2, 3] }
   probe:
     stage: train

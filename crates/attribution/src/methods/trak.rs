@@ -63,7 +63,7 @@ impl Method for Trak {
     const DOC: &'static str =
         "Influence in the linear model that the projected gradients of the margins make.";
     const ESTIMAND: &'static str = "Rise of the mean loss over requests when the sample is left out of a logistic regression on projected gradients, one Newton step.";
-    const PAPER: &'static str = "Park et al., \"TRAK: Attributing Model Behavior at Scale\", ICML 2023; arXiv:2303.14186, section 3, one model.";
+    const PAPER: &'static str = "Park et al., \"TRAK: Attributing Model Behavior at Scale\", ICML 2023; arXiv:2303.14186, section 3, one model, or several by its step 4.";
     const NEEDS: &'static [Need] = &[Need::Projected, Need::Losses];
     const SCALE: Scale = Scale::Helpfulness;
     const DETERMINISTIC: bool = true;

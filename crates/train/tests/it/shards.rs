@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use stage::{Exit, Failure, Label, Stage};
 use train::Train;
 
-use crate::shop::{Place, bytes, shop};
+use crate::shop::{N_USERS, Place, Shop, bytes, shop};
 
 /// Models, what is probed of each, and a file that has to be there.
 const PROBED: [(&str, &str, &str); 4] = [
     ("{ name: markov }", "", "transitions.parquet"),
     (
-        "{ name: sasrec, dimensions: 8, epochs: 3 }",
-        "gradients: { measure: ndcg, held_out: valuation.tune, projection: { rank: 3, table_width: 16 } }\n\
+        // Wide enough for several blocks of projected gradients.
+        "{ name: sasrec, dimensions: 24, epochs: 2 }",
+        "gradients: { measure: ndcg, held_out: valuation.tune, projection: { basis: identity } }\n\
          attention: {}\nhidden_states: true\n",
         "projected.json",
     ),
@@ -27,6 +28,41 @@ const PROBED: [(&str, &str, &str); 4] = [
         "projected.json",
     ),
 ];
+
+/// The shop with so many times its users: more than one block of samples.
+fn large_shop(times: u32) -> Shop {
+    let mut large = shop();
+    let (samples, sequences) = (large.samples.clone(), large.sequences.clone());
+    let requests = large.requests.clone();
+    for time in 1..times {
+        let first = time * N_USERS;
+        large.samples.extend(samples.iter().cloned().map(|mut row| {
+            row.sequence += first;
+            row.sample_id += u64::from(first) * 100;
+            row
+        }));
+        large
+            .sequences
+            .extend(sequences.iter().cloned().map(|mut row| {
+                row.sequence += first;
+                row.sample_id += u64::from(first) * 100;
+                row
+            }));
+        large
+            .requests
+            .extend(requests.iter().cloned().map(|mut row| {
+                row.sequence += first;
+                row
+            }));
+    }
+    large
+        .requests
+        .sort_by_key(|request| (request.part, request.sequence));
+    for (number, request) in (0..).zip(&mut large.requests) {
+        request.request = number;
+    }
+    large
+}
 
 fn merge(place: &Place, out: &str, shards: &[PathBuf]) -> Result<PathBuf, Failure> {
     let config = stage::yaml::parse("mode: merge\n", "test.yaml")?;
@@ -43,8 +79,8 @@ fn merge(place: &Place, out: &str, shards: &[PathBuf]) -> Result<PathBuf, Failur
 #[test]
 fn shards_are_put_together_to_the_bytes_of_the_whole() {
     for (number, (model, probed, file)) in PROBED.into_iter().enumerate() {
-        let place = Place::new(shop());
-        let keep = if model.contains("sasrec") {
+        let place = Place::new(large_shop(5));
+        let keep = if probed.contains("pca") {
             "keep_checkpoints: 2\n"
         } else {
             ""
@@ -62,6 +98,12 @@ fn shards_are_put_together_to_the_bytes_of_the_whole() {
         };
         let whole = run("whole", "");
         assert!(whole.join("probe").join(file).is_file(), "{number}");
+        let n_blocks = std::fs::read_dir(whole.join("probe/projected")).map(|steps| {
+            steps.map(|step| std::fs::read_dir(step.unwrap().path()).unwrap().count())
+        });
+        if number == 1 {
+            assert!(n_blocks.unwrap().all(|n| n > 3), "one block is not split");
+        }
         for n in [1, 3] {
             let shards: Vec<PathBuf> = (1..=n)
                 .map(|at| run(&format!("{at}-of-{n}"), &format!("shard: \"{at}/{n}\"\n")))

@@ -40,7 +40,7 @@ fn state(parameters: &Parameters<f32>) -> Tensors {
         let n = parameters.get(id).len();
         let number = |at: usize| ((at * 7 + n) % 11) as f32 - 5.0;
         // What has never had a gradient has no momentum.
-        let has_moved = |at: usize| at % 5 > 0;
+        let has_moved = |at: usize| !at.is_multiple_of(5);
         let means = (0..n).map(|at| {
             if has_moved(at) {
                 0.002 * number(at)
