@@ -55,7 +55,7 @@ fn a_hundred_flipped_bits_are_all_reported_and_healed_by_a_plain_run() {
     bench.run().exits_with(0).says(&["13 ran"]);
     let wanted = bench.artifacts();
     let mut chance = Chance::new(5);
-    for _round in 0..10 {
+    for round in 0..10 {
         let store = bench.store();
         let hit = flip_some(&store, &store.artifacts().unwrap(), &mut chance);
         for id in store.artifacts().unwrap() {
@@ -65,12 +65,21 @@ fn a_hundred_flipped_bits_are_all_reported_and_healed_by_a_plain_run() {
                 Err(error) => panic!("{error}"),
             }
         }
-        for id in &hit {
-            let opened = store.open_verified(*id);
-            assert!(
-                matches!(opened, Err(OpenError::Quarantined { .. })),
-                "{id} was served"
-            );
+        if round % 2 == 0 {
+            for id in &hit {
+                let opened = store.open_verified(*id);
+                assert!(
+                    matches!(opened, Err(OpenError::Quarantined { .. })),
+                    "{id} was served"
+                );
+            }
+        } else {
+            let said = bench.call(&["verify"]).exits_with(3);
+            for id in &hit {
+                let reported = format!("artifact `{}` is damaged and was moved to", id.short());
+                assert!(said.out.contains(&reported), "{reported}: {}", said.all());
+            }
+            assert_eq!(said.named("damaged").len(), hit.len());
         }
         bench.run().exits_with(0);
         assert_eq!(bench.artifacts(), wanted);

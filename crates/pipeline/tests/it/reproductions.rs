@@ -72,6 +72,15 @@ fn a1_and_a4_a_flipped_byte_with_size_and_time_restored_is_found_by_verify_and_t
     let bench = ten();
     bench.run().exits_with(0).says(&["10 ran"]);
     let wanted = bench.artifacts();
+    // By `verify`, which puts it aside, so that a plain run makes it again.
+    flip_output(&bench, 5);
+    bench
+        .call(&["verify"])
+        .exits_with(3)
+        .says(&["is damaged and was moved to", "1 damaged"]);
+    assert_eq!(bench.run().exits_with(0).named("ran"), ["n5"]);
+    assert_eq!(bench.artifacts(), wanted, "the same hashes as before");
+    // By its first reader.
     let id = flip_output(&bench, 5);
     assert!(matches!(
         bench.store().verify(id),
@@ -84,7 +93,7 @@ fn a1_and_a4_a_flipped_byte_with_size_and_time_restored_is_found_by_verify_and_t
     assert_eq!(said.named("ran"), ["n5", "n6", "n7", "n8", "n9"]);
     assert_eq!(bench.artifacts(), wanted, "the same hashes as before");
     let quarantined = bench.store().quarantined().unwrap();
-    assert_eq!(quarantined.len(), 1, "kept for whoever asks what happened");
+    assert_eq!(quarantined.len(), 2, "kept for whoever asks what happened");
     bench.is_intact();
 }
 
