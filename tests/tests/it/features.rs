@@ -35,5 +35,5 @@ fn a_small_shop_goes_from_importance_to_a_report_of_it() {
     };
     assert!(has("estimate", "feature_importance"));
     assert!(has("train", "feature_weights"));
-    assert!(has("report", "html"));
+    assert!(has("report", "tables"));
 }

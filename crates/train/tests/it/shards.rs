@@ -151,7 +151,7 @@ fn shards_that_do_not_belong_together_are_refused_by_name() {
         ),
         (
             vec![&first, &stranger],
-            "`probe_requests.parquet`",
+            "`inputs` in `shard.json`",
             Exit::Data,
         ),
         (vec![&first, &apart], "`config`", Exit::Data),

@@ -457,6 +457,7 @@ mod tests {
         let exact = unrolled(&model, &data, &relevant, EPOCHS);
         let base = cost(&model, &data, &relevant);
         let (mut of_events, mut of_samples) = (Vec::new(), Vec::new());
+        let mut of_tenths = Vec::new();
         for sample in 0..data.n_samples() {
             // The event is gone, from the history of its user too.
             let (gone, short, _) = shop(|at| (at != sample).then_some(1.0));
@@ -466,18 +467,25 @@ mod tests {
             let (masked, long, _) = shop(|at| Some(f64::from(u8::from(at != sample))));
             let masked = TrainingData::new(&masked, &long, N_ITEMS as usize).unwrap();
             of_samples.push(cost(&fitted(&masked, EPOCHS), &masked, &relevant) - base);
+            let (lighter, long, _) = shop(|at| Some(if at == sample { 0.9 } else { 1.0 }));
+            let lighter = TrainingData::new(&lighter, &long, N_ITEMS as usize).unwrap();
+            of_tenths.push(cost(&fitted(&lighter, EPOCHS), &lighter, &relevant) - base);
         }
         let spearman = |x: &[f64], y: &[f64]| pearson(&ranks(x), &ranks(y));
         let fia: Vec<f64> = fast.iter().map(|[a, b]| a + b).collect();
         let through_items: Vec<f64> = fast.iter().map(|[_, b]| *b).collect();
         let exact: Vec<f64> = exact.into_iter().flatten().collect();
         let found = [
+            spearman(&exact, &of_tenths),
+            spearman(&exact, &of_samples),
             spearman(&fia, &of_events),
             spearman(&through_items, &of_samples),
-            spearman(&exact, &of_samples),
-            spearman(&through_items, &exact),
         ];
-        assert!(found[0] > 0.5 && found[2] > 0.8, "{found:?}");
+        // Found: .997, .40, .50, .38. A tenth of a sample is a small step. A whole one is not: without it
+        // so small a shop settles in another optimum, which no derivative knows of (at half the weight the
+        // rank correlation has fallen to .53), and a block of one user and one item knows less still.
+        assert!(found[0] > 0.99, "{found:?}");
+        assert!(found[1..].iter().all(|found| *found > 0.3), "{found:?}");
     }
 
     impl Ials {
