@@ -13,7 +13,7 @@ pub use features::*;
 pub use influence::*;
 pub use probe::*;
 
-use crate::cell::{Event, Instant, Origin, Part, Preconditioner};
+use crate::cell::{Event, Instant, Origin, Part};
 use crate::row::table;
 
 // ---------------------------------------------------------------------------------------------
