@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::estimator::{EstimatorError, Need};
+use crate::estimator::{EstimatorError, Need, Scores};
 use crate::problem::{Problem, ProblemError};
 
 /// What stands between the gradients of a sample and of the target.
@@ -124,6 +124,25 @@ pub(crate) fn directed<'p>(
         .and_then(|all| all.states.get(&preconditioner))
         .map(Vec::as_slice)
         .ok_or(EstimatorError::Missing { method, need })
+}
+
+/// Scores that add up over the states of the optimiser, each by its learning rate; `each` gives what a
+/// sample is worth at a state, and a sample that is worth nothing known at one has no score.
+///
+/// # Errors
+/// If the problem has no directions of the optimiser.
+pub(crate) fn along_training(
+    problem: &dyn Problem,
+    method: &'static str,
+    each: impl Fn(&Directed, usize) -> Option<f64>,
+) -> Result<Scores, EstimatorError> {
+    let states = directed(problem, Preconditioner::Adam, method)?;
+    let score = (0..problem.samples().len()).map(|sample| {
+        states.iter().try_fold(0.0, |sum, state| {
+            Some(sum + state.learning_rate? * each(state, sample)?)
+        })
+    });
+    Ok(Scores::exact(score.collect(), states.len() as u64))
 }
 
 /// Influence under a damped Fisher matrix at the fitted model: the product divided by the number of

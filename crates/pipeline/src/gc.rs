@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use artifact::{ArtifactId, KeyId, Store};
-use serde::Deserialize;
 use serde_json::json;
 use stage::{Exit, Failure};
 
 use crate::cli::print_json;
 use crate::console::{bytes, count, line};
+use crate::journal;
 
 /// What may go.
 #[derive(Debug, Default)]
@@ -27,21 +27,6 @@ pub struct Rubbish {
     pub n_kept: (usize, u64),
 }
 
-/// What the journal of a run says of one element.
-#[derive(Deserialize)]
-struct Node {
-    name: String,
-    #[serde(default)]
-    stage: String,
-    #[serde(default)]
-    key_id: Option<KeyId>,
-}
-
-#[derive(Deserialize)]
-struct Run {
-    nodes: Vec<Node>,
-}
-
 /// Keys, with their stages, that the last `n_runs` runs of each element gave.
 fn needed(store: &Store, n_runs: usize) -> Result<BTreeSet<(String, KeyId)>, Failure> {
     let mut needed = BTreeSet::new();
@@ -49,14 +34,11 @@ fn needed(store: &Store, n_runs: usize) -> Result<BTreeSet<(String, KeyId)>, Fai
         let mut n_seen: BTreeMap<String, usize> = BTreeMap::new();
         let paths = store.runs(&pipeline).map_err(Failure::environment)?;
         for path in paths.iter().rev() {
-            let run = store.read_run(path).map_err(Failure::environment)?;
             // A journal that cannot be understood may name anything.
-            let run: Run = serde_json::from_value(run).map_err(|error| {
-                Failure::environment(error)
-                    .cause(format!("reading the run `{}`", path.display()))
-                    .hint("remove the file if what it names is not needed")
+            let nodes = journal::keys(store, path).map_err(|failure| {
+                failure.hint("remove the file if what it names is not needed")
             })?;
-            for node in run.nodes {
+            for node in nodes {
                 let Some(key) = node.key_id else { continue };
                 let n_seen = n_seen.entry(node.name).or_default();
                 if *n_seen < n_runs {

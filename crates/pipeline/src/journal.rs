@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use artifact::{Key, Record, Store, StoreError};
+use artifact::{Key, KeyId, Record, Store, StoreError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
@@ -108,6 +108,35 @@ impl PastRuns {
             .find(|past| !past.because.is_empty())
             .map(|past| past.because.as_slice())
     }
+}
+
+/// What a run says of the key of one element.
+#[derive(Debug, Deserialize)]
+pub struct Keyed {
+    /// Stable name.
+    pub name: String,
+    /// Its stage.
+    #[serde(default)]
+    pub stage: String,
+    /// Its key, if it was computed or known.
+    #[serde(default)]
+    pub key_id: Option<KeyId>,
+}
+
+/// The keys of a run.
+///
+/// # Errors
+/// If the journal cannot be read.
+pub fn keys(store: &Store, path: &Path) -> Result<Vec<Keyed>, Failure> {
+    #[derive(Deserialize)]
+    struct Run {
+        nodes: Vec<Keyed>,
+    }
+    let run = store.read_run(path).map_err(Failure::environment)?;
+    let run: Run = serde_json::from_value(run).map_err(|error| {
+        Failure::environment(error).cause(format!("reading the run `{}`", path.display()))
+    })?;
+    Ok(run.nodes)
 }
 
 /// Reads one run; one that cannot be read is as if it were not there.

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use artifact::{ArtifactId, KeyId, Record, Source, Store};
-use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use stage::{Exit, Failure};
 
 use crate::console::line;
 use crate::grammar::field_of;
+use crate::journal;
 
 /// Who made what, as the store's records say.
 pub struct Lineage {
@@ -221,31 +221,13 @@ fn chosen<'a>(record: &'a Record, of: &[String]) -> Vec<(&'a str, &'a str, Sourc
 
 /// What elements were called, by their keys, in the latest run that knew them.
 fn names(store: &Store) -> Result<BTreeMap<KeyId, String>, Failure> {
-    #[derive(Deserialize)]
-    struct Node {
-        name: String,
-        #[serde(default)]
-        key_id: Option<KeyId>,
-    }
-    #[derive(Deserialize)]
-    struct Run {
-        pipeline: String,
-        nodes: Vec<Node>,
-    }
     let mut names = BTreeMap::new();
     for pipeline in store.pipelines().map_err(Failure::environment)? {
         for path in store.runs(&pipeline).map_err(Failure::environment)? {
             // A journal that cannot be read takes names away, nothing else.
-            let Some(run) = store
-                .read_run(&path)
-                .ok()
-                .and_then(|run| serde_json::from_value::<Run>(run).ok())
-            else {
-                continue;
-            };
-            for node in run.nodes {
+            for node in journal::keys(store, &path).unwrap_or_default() {
                 if let Some(key) = node.key_id {
-                    names.insert(key, format!("{} of {}", node.name, run.pipeline));
+                    names.insert(key, format!("{} of {pipeline}", node.name));
                 }
             }
         }

@@ -21,7 +21,7 @@
 
 use super::NoParams;
 use crate::Seed;
-use crate::directions::{Directed, Preconditioner, directed};
+use crate::directions::{Directed, along_training};
 use crate::estimator::{
     Estimator, EstimatorError, Family, Method, Need, OnProgress, Parameter, ParameterErrorKind,
     Scale, Scores,
@@ -68,13 +68,7 @@ impl Estimator for Less {
         _seed: Seed,
         _on_progress: OnProgress<'_>,
     ) -> Result<Scores, EstimatorError> {
-        let states = directed(problem, Preconditioner::Adam, Self::NAME)?;
-        let score = (0..problem.samples().len()).map(|sample| {
-            states.iter().try_fold(0.0, |sum, state| {
-                Some(sum + state.learning_rate? * cosine(state, sample)?)
-            })
-        });
-        Ok(Scores::exact(score.collect(), states.len() as u64))
+        along_training(problem, Self::NAME, cosine)
     }
 }
 
@@ -83,8 +77,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::directions::Directions;
     use crate::directions::tests::state;
+    use crate::directions::{Directions, Preconditioner};
     use crate::toy;
 
     #[test]

@@ -20,7 +20,7 @@
 
 use super::NoParams;
 use crate::Seed;
-use crate::directions::{Preconditioner, directed};
+use crate::directions::along_training;
 use crate::estimator::{
     Estimator, EstimatorError, Family, Method, Need, OnProgress, Parameter, ParameterErrorKind,
     Scale, Scores,
@@ -55,13 +55,7 @@ impl Estimator for TracinAdam {
         _seed: Seed,
         _on_progress: OnProgress<'_>,
     ) -> Result<Scores, EstimatorError> {
-        let states = directed(problem, Preconditioner::Adam, Self::NAME)?;
-        let score = (0..problem.samples().len()).map(|sample| {
-            states.iter().try_fold(0.0, |sum, state| {
-                Some(sum + state.learning_rate? * state.product[sample]?)
-            })
-        });
-        Ok(Scores::exact(score.collect(), states.len() as u64))
+        along_training(problem, Self::NAME, |state, sample| state.product[sample])
     }
 }
 
@@ -70,8 +64,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::directions::Directions;
     use crate::directions::tests::state;
+    use crate::directions::{Directions, Preconditioner};
     use crate::toy;
 
     #[test]
